@@ -1,0 +1,81 @@
+"""Locks on this machine: one file a name, held by flock, so that the kernel frees it on kill -9."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runbook.model.errors import DoorError, Locked
+
+
+class FileLocks:
+    """Locks under one directory; the file says who holds it, for whom it refuses."""
+
+    def __init__(self, directory: Path, *, who: str, incident: str | None) -> None:
+        self._directory = directory
+        self._who = who
+        self._incident = incident
+
+    @contextmanager
+    def hold(self, name: str, owner: str) -> Iterator[None]:
+        """Hold the lock `name` for run `owner`.
+
+        Raises:
+            Locked: when another run holds it.
+            DoorError: when the lock's file cannot be made.
+        """
+        descriptor = self._open(name)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise self._held(name, descriptor) from None
+            self._sign(descriptor, name, owner)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _open(self, name: str) -> int:
+        # Readable for a person, and unique even when two names read the same once cleaned.
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        path = self._directory / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)[:80]}-{digest}.lock"
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise DoorError(
+                f"the lock {path} cannot be made: {error.strerror}",
+                hint="a change needs its lock: mend the directory, or set RUNBOOK_STATE",
+            ) from error
+
+    def _sign(self, descriptor: int, name: str, owner: str) -> None:
+        note = {
+            "lock": name,
+            "run": owner,
+            "who": self._who,
+            "incident": self._incident,
+            "pid": os.getpid(),
+            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+
+    def _held(self, name: str, descriptor: int) -> Locked:
+        try:
+            note = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
+        except ValueError:
+            note = {}
+        who, run = note.get("who", "somebody"), note.get("run", "unknown")
+        incident = f" for {note['incident']}" if note.get("incident") else ""
+        return Locked(
+            f"{name} is held by {who}{incident}: run {run}, process {note.get('pid', '?')},"
+            f" since {note.get('since', 'just now')}",
+            hint=f"`runbook runs show {run}` tells what it does; wait for it, or ask {who}",
+        )

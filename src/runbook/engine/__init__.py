@@ -1,0 +1,1 @@
+"""Plans and their execution: `decide` is pure, `perform` is the one impure function."""

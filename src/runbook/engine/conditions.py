@@ -1,0 +1,84 @@
+"""`when` conditions in CEL: type-checked against known names before anything runs, then pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from runbook.model.errors import RunbookError, UsageError
+
+_PLACE = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
+
+#: CEL's type for each parameter type; everything else is dynamic.
+_TYPES = {
+    "int": "INT",
+    "percentage": "INT",
+    "duration": "DOUBLE",
+    "bool": "BOOL",
+    "string": "STRING",
+    "amount": "STRING",
+    "hosts": "STRING",
+}
+
+
+class ConditionFailed(RunbookError):
+    """A condition could not be decided from what the run has seen."""
+
+
+def check(expression: str, names: Mapping[str, str]) -> None:
+    """Check an expression against the names it may use: dotted name -> parameter type.
+
+    Raises:
+        UsageError: for a syntax error, an unknown name, mismatched types, or a result that is
+            no bool.
+    """
+    _compile(expression, names)
+
+
+def evaluate(expression: str, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
+    """Return whether the condition holds for `values` (dotted name -> value).
+
+    Raises:
+        UsageError: when the expression is wrong.
+        ConditionFailed: when it asks for something that is not there.
+    """
+    value = _compile(expression, names).eval(data=dict(values)).value()
+    if not isinstance(value, bool):
+        raise ConditionFailed(
+            f"the condition {expression!r} could not be decided: {value}",
+            hint="has(steps.NAME.KEY) asks whether a value is there",
+        )
+    return value
+
+
+def uses(expression: str, name: str) -> bool:
+    """Return whether an expression speaks of a dotted name (or of something inside of it)."""
+    return re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", expression) is not None
+
+
+def _compile(expression: str, names: Mapping[str, str]) -> Any:
+    from cel_expr_python import cel
+
+    kinds = {name: getattr(cel.Type, _TYPES.get(kind, "DYN")) for name, kind in names.items()}
+    try:
+        compiled = cel.NewEnv(variables=kinds).compile(expression)
+    except RuntimeError as error:  # the binding has no exception types of its own
+        raise _wrong(expression, str(error), names) from None
+    result = compiled.return_type().name()
+    if result not in {"bool", "dyn"}:
+        raise UsageError(
+            f"the condition {expression!r} is of type {result}, not bool",
+            hint="compare it with something, as in: params.size > 3",
+        )
+    return compiled
+
+
+def _wrong(expression: str, text: str, names: Mapping[str, str]) -> UsageError:
+    found = _PLACE.search(text)
+    what = found[3].replace(" (in container '')", "") if found else text.splitlines()[0]
+    column = f" at column {found[2]}" if found else ""
+    return UsageError(
+        f"the condition {expression!r} is wrong{column}: {what}",
+        hint=f"it may use: {', '.join(sorted(names)) or 'no names here'}",
+    )

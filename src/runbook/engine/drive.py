@@ -1,0 +1,161 @@
+"""Drives a step: takes its effects one by one, has them performed, sends the outcomes back.
+
+The same drive serves a real run and a rehearsal. In a rehearsal an Observe is performed against
+the real world; at the first Change the drive ends: the change is shown, and whatever would follow
+depends on an answer that nobody has. In a real run a Change is performed only when every line of
+its footprint was shown and confirmed, and only after its intent is on disk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from runbook.model.effects import Change, Drive, Effect, Now, Observe, Say, Sleep, Together
+from runbook.model.errors import (
+    ConnectionLost,
+    DoorError,
+    Refused,
+    RunbookError,
+    StateUnknown,
+    StepFailed,
+    Unreachable,
+)
+from runbook.model.plan import Result, Status, Task
+from runbook.model.ports import Door
+
+#: Looks at once inside one `Together`; the same bound as for hosts at once.
+_SIDE_BY_SIDE = 20
+
+#: Tells what happens: kind, data.
+Notice = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The doors that a drive's effects go through."""
+
+    doors: Mapping[type[Effect[Any]], Door]
+    rehearsal: bool
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+
+def drive(steps: Drive[Result], task: Task, world: World, notice: Notice) -> Result:
+    """Run a step to its end and return its result; errors of the world become results."""
+    return _Driver(steps, task, world, notice).run()
+
+
+class _Driver:
+    def __init__(self, steps: Drive[Result], task: Task, world: World, notice: Notice) -> None:
+        self._steps = steps
+        self._task = task
+        self._world = world
+        self._notice = notice
+        self._deadline = world.clock() + task.timeout_s
+        #: The sentence of a Change whose outcome is not known (yet).
+        self._in_doubt: str | None = None
+
+    def run(self) -> Result:
+        try:
+            return self._loop()
+        except RunbookError as error:
+            return self._judge(error)
+        finally:
+            self._steps.close()
+
+    def _loop(self) -> Result:
+        send: Callable[[Any], Any] = self._steps.send
+        value: Any = None
+        while True:
+            try:
+                effect = send(value)
+            except StopIteration as stop:
+                result: Result = stop.value
+                return result
+            if isinstance(effect, Change) and self._world.rehearsal:
+                return self._assume(effect)
+            try:
+                self._check_time()
+                value, send = self._perform(effect), self._steps.send
+            except (DoorError, StepFailed) as error:
+                value, send = error, self._steps.throw
+
+    def _perform(self, effect: Effect[Any]) -> Any:
+        if isinstance(effect, Change):
+            return self._change(effect)
+        return self._observe(effect)
+
+    def _observe(self, effect: Effect[Any]) -> Any:
+        match effect:
+            case Say(stage=stage, text=text):
+                return self._notice("said", {"stage": stage, "text": text})
+            case Now():
+                return self._world.clock()
+            case Sleep(seconds=seconds):
+                return self._world.sleep(seconds)
+            case Together(effects=effects):
+                return self._together(effects)
+            case _:
+                return self._door(effect).perform(effect)
+
+    def _together(self, effects: tuple[Observe[Any], ...]) -> tuple[Any, ...]:
+        def look(effect: Observe[Any]) -> Any:
+            try:
+                return self._observe(effect)
+            except DoorError as error:
+                return error
+
+        if len(effects) < 2:
+            return tuple(look(effect) for effect in effects)
+        with ThreadPoolExecutor(min(len(effects), _SIDE_BY_SIDE)) as pool:
+            return tuple(pool.map(look, effects))
+
+    def _change(self, effect: Change[Any]) -> Any:
+        footprint = sorted(effect.footprint())
+        hidden = [line for line in footprint if line not in self._task.shown]
+        if hidden or not self._task.changes:
+            raise Refused(
+                f"this step wanted to touch what was not shown: {'; '.join(hidden or footprint)}",
+                hint="nothing was changed by it; this is a defect of the step: report it",
+            )
+        sentence = effect.sentence()
+        self._notice("intended", {"sentence": sentence, "footprint": footprint})
+        self._in_doubt = sentence
+        started = self._world.clock()
+        outcome = self._door(effect).perform(effect)
+        self._in_doubt = None
+        seconds = round(self._world.clock() - started, 3)
+        self._notice("changed", {"sentence": sentence, "seconds": seconds})
+        return outcome
+
+    def _assume(self, effect: Change[Any]) -> Result:
+        footprint = tuple(sorted(effect.footprint()))
+        self._notice("assumed", {"sentence": effect.sentence(), "footprint": list(footprint)})
+        return Result(status="rehearsed", summary=f"would {effect.sentence()}", touches=footprint)
+
+    def _door(self, effect: Effect[Any]) -> Door:
+        return self._world.doors[type(effect)]
+
+    def _check_time(self) -> None:
+        if self._world.clock() > self._deadline:
+            raise StepFailed(f"not done within its time limit of {self._task.timeout_s:g}s")
+
+    def _judge(self, error: RunbookError) -> Result:
+        """Turn an error that the step did not handle into its result."""
+        summary = error.message if error.hint is None else f"{error.message} ({error.hint})"
+        return Result(status=self._status(error), summary=summary)
+
+    def _status(self, error: RunbookError) -> Status:
+        if isinstance(error, StateUnknown):
+            return "unknown"
+        if self._in_doubt is not None and isinstance(error, ConnectionLost):
+            return "unknown"
+        if isinstance(error, Unreachable):
+            return "unreachable"
+        return "refused" if isinstance(error, Refused) else "failed"
+
+

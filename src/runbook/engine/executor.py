@@ -1,0 +1,145 @@
+"""The local executor: asks `decide` what is next, has it performed, and journals before it acts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from runbook.engine.decide import decide
+from runbook.engine.outcomes import StepOutcome, step_outcomes
+from runbook.engine.perform import Performer
+from runbook.model.errors import DoorError, Interrupted
+from runbook.model.events import Event
+from runbook.model.plan import Confirm, Finish, Perform, Plan, Result, Task
+from runbook.model.ports import Locks, Watcher
+
+#: Asked with what would be touched, and with what was seen; True means go ahead. The second value
+#: names who answered.
+Confirmer = Callable[[Confirm, Plan, Mapping[str, Result]], tuple[bool, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """How a run ended: the end, every step's outcome, every task's result."""
+
+    run_id: str
+    plan: Plan
+    finish: Finish
+    steps: tuple[StepOutcome, ...]
+    results: dict[str, Result]
+
+
+class LocalExecutor:
+    """Runs a plan in this process, tasks side by side in threads."""
+
+    def __init__(
+        self,
+        performer: Performer,
+        *,
+        watchers: Sequence[Watcher],
+        locks: Locks,
+        confirmer: Confirmer,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._performer = performer
+        #: In order: the journal comes first, so that nothing is shown that was not kept.
+        self._watchers = tuple(watchers)
+        self._locks = locks
+        self._confirmer = confirmer
+        self._now = now
+        self._telling = threading.Lock()
+        self._interrupted = threading.Event()
+        self._in_flight: set[str] = set()
+        #: What could not be journaled, by message; shown when the run is over.
+        self.complaints: dict[str, DoorError] = {}
+
+    def interrupt(self) -> tuple[str, ...]:
+        """Start nothing more; return the keys of tasks in flight, which are seen to their end."""
+        self._interrupted.set()
+        return tuple(sorted(self._in_flight))
+
+    def run(self, plan: Plan) -> RunOutcome:
+        """Run a plan to its end.
+
+        Raises:
+            Locked: when another run works on the same service or database.
+            Interrupted: when a second interrupt cut the waiting short; tasks go on elsewhere.
+        """
+        with ExitStack() as stack:
+            if not plan.rehearsal:
+                for name in sorted({n.lock for n in plan.nodes if n.changes and n.lock}):
+                    stack.enter_context(self._locks.hold(name, self._performer.run_id))
+            return self._run(plan)
+
+    def _run(self, plan: Plan) -> RunOutcome:
+        results: dict[str, Result] = {}
+        answers: dict[str, bool] = {}
+        self._tell("planned", None, {"plan": plan.to_json(), "hash": plan.hash})
+        with ThreadPoolExecutor(max_workers=plan.parallel) as pool:
+            while True:
+                command = decide(plan, results, answers, interrupted=self._interrupted.is_set())
+                match command:
+                    case Perform(tasks=tasks):
+                        results |= self._perform_all(pool, tasks)
+                    case Confirm() as confirm:
+                        answers[confirm.key] = self._ask(confirm, plan, results)
+                    case Finish() as finish:
+                        return self._end(plan, finish, results)
+
+    def _perform_all(self, pool: ThreadPoolExecutor, tasks: tuple[Task, ...]) -> dict[str, Result]:
+        """Perform tasks side by side, and wait for all: a batch is left by no one."""
+        self._in_flight = {task.key for task in tasks}
+        waiting: dict[Future[Result], Task] = {pool.submit(self._perform, t): t for t in tasks}
+        results: dict[str, Result] = {}
+        try:
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    task = waiting.pop(future)
+                    results[task.key] = future.result()
+                    self._in_flight.discard(task.key)
+        except KeyboardInterrupt:
+            left = ", ".join(sorted(self._in_flight))
+            raise Interrupted(f"stopped waiting; still going on elsewhere: {left}") from None
+        return results
+
+    def _perform(self, task: Task) -> Result:
+        result = self._performer.perform(
+            task, lambda kind, data: self._tell(kind, task.key, data)
+        )
+        self._tell("task_finished", task.key, {"result": asdict(result)})
+        return result
+
+    def _ask(self, confirm: Confirm, plan: Plan, results: Mapping[str, Result]) -> bool:
+        self._tell("asked", None, {"touches": list(confirm.touches), "hash": confirm.hash})
+        yes, who = self._confirmer(confirm, plan, results)
+        self._tell("answered", None, {"yes": yes, "by": who, "hash": confirm.hash})
+        return yes
+
+    def _end(self, plan: Plan, finish: Finish, results: dict[str, Result]) -> RunOutcome:
+        self._tell("finished", None, {"status": finish.status, "reason": finish.reason})
+        return RunOutcome(
+            run_id=self._performer.run_id,
+            plan=plan,
+            finish=finish,
+            steps=step_outcomes(plan, results),
+            results=results,
+        )
+
+    def _tell(self, kind: Any, task: str | None, data: dict[str, Any]) -> None:
+        event = Event(kind=kind, at=self._now(), task=task, data=data)
+        with self._telling:
+            for watcher in self._watchers:
+                try:
+                    watcher.notice(event)
+                except DoorError as error:
+                    # An intent that cannot be kept is a change that must not be made. Anything
+                    # else must not abandon hosts in flight: it is told at the end.
+                    if kind == "intended":
+                        raise
+                    self.complaints.setdefault(error.message, error)

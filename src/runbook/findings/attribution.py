@@ -1,0 +1,284 @@
+"""Whose sessions they are: the inventory's services and hosts, as far as sessions can be told apart.
+
+A session is mapped by its application_name, or, for a service that declares none, by its client
+address; by the role as well, where the service declares one. Nothing is guessed: what fits no
+service stays grouped by the session's own words. An application_name is set by the client: where
+the address contradicts it, the address is believed, and the contradiction is told.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
+from runbook.model.diagnosis import Owner
+from runbook.model.fleet import Fleet, ResolvedHost
+from runbook.model.inventory import Service
+from runbook.model.sessions import Session, Snapshot
+
+#: The server keeps this many bytes of an application_name (NAMEDATALEN - 1).
+NAME_BYTES = 63
+
+#: Interactive clients name themselves so; such a session belongs to a person, not to a pool.
+CONSOLES = ("psql", "pgadmin", "dbeaver", "datagrip", "pgcli", "tableplus", "pg_activity")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seat:
+    """One service on one host: where sessions may belong."""
+
+    service: str
+    host: ResolvedHost
+    declared: Service
+    #: What its sessions call themselves, as the server keeps it; None when nothing is declared.
+    name: str | None
+
+    @property
+    def budget(self) -> int | None:
+        """Connections that it may hold, as declared."""
+        return self.declared.pool.budget if self.declared.pool else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder:
+    """Sessions that belong together; several seats when they cannot be told apart by host."""
+
+    seats: tuple[Seat, ...]
+    sessions: tuple[Session, ...]
+    #: Why a count or a lifetime proves nothing here; "" when it does.
+    doubt: str = ""
+
+    @property
+    def budget(self) -> int | None:
+        """Connections declared for all seats together; None when any declares nothing."""
+        budgets = [seat.budget for seat in self.seats]
+        known = [budget for budget in budgets if budget is not None]
+        return sum(known) if known and len(known) == len(budgets) else None
+
+    @property
+    def max_lifetime_s(self) -> float | None:
+        """Seconds that the most patient of the pools keeps a connection; None when unknown."""
+        pools = [seat.declared.pool for seat in self.seats]
+        ages = [pool.max_lifetime for pool in pools if pool and pool.max_lifetime]
+        return max(ages) if ages and len(ages) == len(pools) else None
+
+    @property
+    def idle_timeout_s(self) -> float:
+        """Seconds after which the most patient of the pools closes an idle connection, or 0."""
+        pools = [seat.declared.pool for seat in self.seats]
+        return max((pool.idle_timeout or 0.0 for pool in pools if pool), default=0.0)
+
+    @property
+    def service(self) -> str | None:
+        """The service, when it is one."""
+        names = {seat.service for seat in self.seats}
+        return names.pop() if len(names) == 1 else None
+
+    @property
+    def host(self) -> str | None:
+        """The host, or all that it may be, for people."""
+        names = [seat.host.name for seat in self.seats]
+        if not names or self.service is None:
+            return None
+        return ", ".join(names) if len(names) <= 3 else f"{len(names)} hosts"
+
+    def owner(self, concerned: int) -> Owner:
+        """Return it as an Owner of which `concerned` sessions are spoken of."""
+        return Owner(
+            service=self.service,
+            host=self.host,
+            role=_common({s.role for s in self.sessions}),
+            database=_common({s.database for s in self.sessions}),
+            application_name=_common({s.application_name for s in self.sessions}),
+            client_addr=_common({s.client_addr for s in self.sessions}),
+            sessions=len(self.sessions),
+            concerned=concerned,
+            budget=self.budget,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attribution:
+    """All client sessions, each in exactly one holder; and what the mapping stumbled over."""
+
+    holders: tuple[Holder, ...]
+    notes: tuple[str, ...] = ()
+
+
+def attribute(snapshot: Snapshot, fleet: Fleet) -> Attribution:
+    """Map a snapshot's client sessions to the services that use its database."""
+    mapper = _Mapper(snapshot, fleet)
+    groups: dict[tuple[object, ...], list[Session]] = defaultdict(list)
+    seats: dict[tuple[object, ...], tuple[tuple[Seat, ...], str]] = {}
+    for session in snapshot.clients:
+        found, doubt = mapper.map(session)
+        key = _key(found, doubt, session)
+        groups[key].append(session)
+        seats[key] = (found, doubt)
+    holders = [
+        part
+        for key, members in groups.items()
+        for part in _by_address(
+            Holder(seats=seats[key][0], sessions=tuple(members), doubt=seats[key][1])
+        )
+    ]
+    holders.sort(key=lambda holder: -len(holder.sessions))
+    doubts = dict.fromkeys(holder.doubt for holder in holders if holder.doubt)
+    return Attribution(holders=tuple(holders), notes=tuple(mapper.notes) + tuple(doubts))
+
+
+def seats_of(database: str, fleet: Fleet, version_num: int) -> tuple[Seat, ...]:
+    """Return every service on every host that uses a database."""
+    return tuple(
+        Seat(service=name, host=host, declared=service, name=_name(service, host, fleet, version_num))
+        for name, service in fleet.services_of(database).items()
+        for host in fleet.service_hosts(name)
+    )
+
+
+def as_server_keeps(name: str, version_num: int) -> str:
+    r"""Return an application_name as pg_stat_activity shows it.
+
+    What is no printable ASCII becomes `?` up to PostgreSQL 15 and `\xNN` from 16 on, byte by byte;
+    then it is cut to 63 bytes (measured on 12 to 18).
+    """
+    kept = []
+    for byte in name.encode("utf-8"):
+        plain = 32 <= byte <= 126
+        kept.append(chr(byte) if plain else f"\\x{byte:02x}" if version_num >= 160000 else "?")
+    return "".join(kept)[:NAME_BYTES]
+
+
+class _Mapper:
+    """Looks up seats by name and by address."""
+
+    def __init__(self, snapshot: Snapshot, fleet: Fleet) -> None:
+        self.notes: list[str] = []
+        self._seats = seats_of(snapshot.database, fleet, snapshot.limits.version_num)
+        self._by_name: dict[str, list[Seat]] = defaultdict(list)
+        self._by_address: dict[str, list[Seat]] = defaultdict(list)
+        for seat in self._seats:
+            if seat.name:
+                self._by_name[seat.name].append(seat)
+            else:
+                self._by_address[_address(seat.host.address)].append(seat)
+        self._hosts_at: dict[str, set[str]] = defaultdict(set)
+        for host in fleet.hosts.values():
+            self._hosts_at[_address(host.address)].add(host.name)
+        self._bouncers = _bouncers(snapshot.database, fleet)
+
+    def map(self, session: Session) -> tuple[tuple[Seat, ...], str]:
+        """Return the seats that a session may belong to, and the doubt about it."""
+        named = self._fitting(self._by_name.get(session.application_name, ()), session)
+        if named:
+            found = self._told_apart(named, session)
+        elif session.application_name.casefold().startswith(CONSOLES):
+            found = ()
+        else:
+            address = _address(session.client_addr or "")
+            found = self._fitting(self._by_address.get(address, ()), session)
+        return found, self._doubt(found, session)
+
+    def _fitting(self, seats: list[Seat] | tuple[Seat, ...], session: Session) -> tuple[Seat, ...]:
+        return tuple(s for s in seats if s.declared.role in {None, session.role})
+
+    def _told_apart(self, named: tuple[Seat, ...], session: Session) -> tuple[Seat, ...]:
+        """Narrow down seats that share a name by the address, where it is a known host's."""
+        at = self._hosts_at.get(_address(session.client_addr or ""), set())
+        if session.client_addr is None or not at or self._bouncer_at(session):
+            return named
+        here = tuple(seat for seat in named if seat.host.name in at)
+        return here or self._contradicted(named, at, session)
+
+    def _contradicted(
+        self, named: tuple[Seat, ...], at: set[str], session: Session
+    ) -> tuple[Seat, ...]:
+        """The name says one host and the address another: the address cannot be made up."""
+        says = ", ".join(sorted({seat.host.name for seat in named}))
+        note = (
+            f"sessions named {session.application_name!r} (declared for {says}) come from"
+            f" {session.client_addr}, which is {', '.join(sorted(at))}: counted there"
+        )
+        if note not in self.notes:
+            self.notes.append(note)
+        services = {seat.service for seat in named}
+        moved = (s for s in self._seats if s.service in services and s.host.name in at)
+        return self._fitting(tuple(moved), session)
+
+    def _bouncer_at(self, session: Session) -> str | None:
+        return self._bouncers.get(_address(session.client_addr or "local"))
+
+    def _doubt(self, found: tuple[Seat, ...], session: Session) -> str:
+        bouncer = self._bouncer_at(session)
+        if found and bouncer:
+            return (
+                f"sessions of {found[0].service} come through PgBouncer {bouncer}: its pool holds"
+                " them, so their count says nothing about the service's own"
+            )
+        if len({seat.service for seat in found}) > 1:
+            names = ", ".join(sorted({seat.service for seat in found}))
+            return f"services {names} cannot be told apart: give each its own application_name"
+        return ""
+
+
+def _by_address(holder: Holder) -> list[Holder]:
+    """Split off what bears one seat's name and comes from elsewhere.
+
+    A second machine with the same configuration would double the count of a healthy pool: where
+    one name comes from several addresses, only those from the host's own are counted.
+    """
+    addresses = {s.client_addr for s in holder.sessions if s.client_addr}
+    if len(holder.seats) != 1 or len(addresses) < 2 or holder.doubt:
+        return [holder]
+    seat = holder.seats[0]
+    own = _address(seat.host.address)
+    doubt = (
+        f"sessions named for {seat.service} on {seat.host.name} come from {len(addresses)} addresses"
+        f" ({', '.join(sorted(addresses)[:4])}): only those from {seat.host.address} are held"
+        " against its pool"
+    )
+    mine = tuple(s for s in holder.sessions if s.client_addr is None or _address(s.client_addr) == own)
+    rest = tuple(s for s in holder.sessions if s not in mine)
+    parts = (replace(holder, sessions=mine), replace(holder, sessions=rest, doubt=doubt))
+    return [part for part in parts if part.sessions]
+
+
+def _key(found: tuple[Seat, ...], doubt: str, session: Session) -> tuple[object, ...]:
+    if found:
+        return (tuple((seat.service, seat.host.name) for seat in found), doubt)
+    return (session.client_addr, session.role, session.application_name, session.database)
+
+
+def _name(service: Service, host: ResolvedHost, fleet: Fleet, version_num: int) -> str | None:
+    if not service.application_name:
+        return None
+    return as_server_keeps(fleet.expand(service.application_name, host), version_num)
+
+
+def _bouncers(database: str, fleet: Fleet) -> dict[str, str]:
+    """Return the addresses that the database's PgBouncers connect from, with their names."""
+    home = fleet.inventory.databases.get(database)
+    found: dict[str, str] = {}
+    for name, bouncer in fleet.inventory.pgbouncers.items():
+        if bouncer.database != database or bouncer.host not in fleet.hosts:
+            continue
+        found[_address(fleet.hosts[bouncer.host].address)] = name
+        if home and bouncer.host == home.host:
+            # On the database's own host it comes over the loopback or a socket.
+            found.update({"127.0.0.1": name, "::1": name, "local": name})
+    return found
+
+
+def _address(text: str) -> str:
+    """Return an address in its one spelling; a host name stays as it is."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return text
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def _common(values: set[str | None]) -> str | None:
+    return values.pop() if len(values) == 1 else None

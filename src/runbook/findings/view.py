@@ -1,0 +1,135 @@
+"""A snapshot with everything that several judges need of it, worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from runbook.findings.attribution import Holder, Seat, attribute, seats_of
+from runbook.findings.lock_tree import LockTree, lock_tree
+from runbook.model.diagnosis import Owner, SlotUse
+from runbook.model.fleet import Fleet
+from runbook.model.inventory import Database, Protect
+from runbook.model.sessions import Session, Snapshot
+
+#: Percent of the usable slots from which on the database counts as saturated: from here, one
+#: deploy, one failover or one slow query takes the rest (the bands in use are below 70:
+#: comfortable, 70 to 89: tight, 90 and more: one incident away).
+SATURATED = 90
+TIGHT = 70
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What judges look at; everything in it is derived from the snapshot and the inventory."""
+
+    snapshot: Snapshot
+    fleet: Fleet
+
+    @property
+    def target(self) -> str:
+        """The inventory's name of the database."""
+        return self.snapshot.database
+
+    @cached_property
+    def clients(self) -> tuple[Session, ...]:
+        """Every session that holds a slot, our own aside."""
+        return self.snapshot.clients
+
+    @cached_property
+    def hidden(self) -> tuple[Session, ...]:
+        """Sessions that hold a slot and whose state our role may not see."""
+        return tuple(s for s in self.clients if s.hidden)
+
+    @cached_property
+    def by_pid(self) -> dict[int, Session]:
+        """Every session, by pid."""
+        return {s.pid: s for s in self.snapshot.sessions}
+
+    @cached_property
+    def active(self) -> tuple[Session, ...]:
+        """Sessions at work: running a statement, and not waiting for somebody's lock."""
+        return tuple(
+            s for s in self.clients if s.state == "active" and s.wait_event_type != "Lock"
+        )
+
+    @cached_property
+    def idle(self) -> tuple[Session, ...]:
+        """Sessions outside a transaction, without work."""
+        return tuple(s for s in self.clients if s.idle)
+
+    @cached_property
+    def locks(self) -> LockTree:
+        """Who waits for whose lock."""
+        return lock_tree(self.snapshot)
+
+    @cached_property
+    def _attribution(self) -> tuple[tuple[Holder, ...], tuple[str, ...]]:
+        found = attribute(self.snapshot, self.fleet)
+        return found.holders, found.notes
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """All client sessions by whom they belong to, largest first."""
+        return self._attribution[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could not be mapped with certainty, in words."""
+        return self._attribution[1]
+
+    @cached_property
+    def seats(self) -> tuple[Seat, ...]:
+        """Every service on every host that uses this database, with sessions or without."""
+        return seats_of(self.target, self.fleet, self.snapshot.limits.version_num)
+
+    @cached_property
+    def holder_of(self) -> dict[int, Holder]:
+        """The holder of each client session, by pid."""
+        return {s.pid: holder for holder in self.holders for s in holder.sessions}
+
+    @property
+    def database(self) -> Database | None:
+        """The inventory's database, if it knows this one."""
+        return self.fleet.inventory.databases.get(self.target)
+
+    @property
+    def protect(self) -> Protect:
+        """What the inventory protects on this database."""
+        return self.database.protect if self.database else Protect()
+
+    @cached_property
+    def slots(self) -> SlotUse:
+        """The arithmetic of the slots."""
+        limits, used, usable = self.snapshot.limits, self.snapshot.used, self.snapshot.usable
+        return SlotUse(
+            max_connections=limits.max_connections,
+            superuser_reserved=limits.superuser_reserved,
+            reserved=limits.reserved,
+            superuser_sessions=self.snapshot.superusers,
+            usable=usable,
+            used=used,
+            free=max(0, usable - used),
+            percent=used * 100 // usable if usable else 100,
+        )
+
+    @property
+    def saturated(self) -> bool:
+        """Whether next to nothing is left."""
+        return self.slots.percent >= SATURATED
+
+    def share(self, sessions: int) -> float:
+        """Return which share of the usable slots this many sessions are."""
+        return round(sessions / max(1, self.slots.usable), 3)
+
+    def percent_of_used(self, sessions: int) -> int:
+        """Return how many percent of the sessions in use this many are, rounded down."""
+        return sessions * 100 // max(1, len(self.clients))
+
+    def owners(self, concerned: Iterable[Session]) -> tuple[Owner, ...]:
+        """Return whom these sessions belong to, those with most of them first."""
+        pids = {session.pid for session in concerned}
+        counted = [(sum(s.pid in pids for s in h.sessions), h) for h in self.holders]
+        counted.sort(key=lambda pair: -pair[0])
+        return tuple(holder.owner(count) for count, holder in counted if count)

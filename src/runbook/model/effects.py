@@ -1,0 +1,310 @@
+"""What a step may want of the world: effects, of two kinds, and what comes back.
+
+A step is a generator: it yields an effect, the driver performs it through an adapter, and sends
+the outcome back in. `Observe`s are performed in a rehearsal too; `Change`s are only shown there.
+Inside a step, `outcome = yield from ask(effect)` is typed by the effect.
+
+Every Change has a footprint: one line for each thing that it touches. What a run shows before it
+is confirmed is the union of footprints, and the driver refuses a Change whose footprint was not
+shown. So "nothing touched that was not shown" hangs on no step's discipline.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from runbook.model.sessions import SessionId
+
+OutcomeT = TypeVar("OutcomeT", covariant=True)  # noqa: PLC0105 - reads better without _co
+T = TypeVar("T")
+
+
+class Effect(Generic[OutcomeT]):
+    """Something that a step wants of the world."""
+
+    __slots__ = ()
+
+    def sentence(self) -> str:
+        """Say in one line, for people, what this effect is."""
+        raise NotImplementedError
+
+
+class Observe(Effect[OutcomeT]):
+    """Looks, and changes nothing; performed in a rehearsal as well."""
+
+    __slots__ = ()
+
+
+class Change(Effect[OutcomeT]):
+    """Changes the world; in a rehearsal it is shown, and never performed."""
+
+    __slots__ = ()
+
+    def footprint(self) -> frozenset[str]:
+        """Return one line for each thing that this change touches."""
+        raise NotImplementedError
+
+
+#: A step at work: yields effects, is sent their outcomes, returns its result.
+Drive = Generator[Effect[Any], Any, T]
+
+
+def ask(effect: Effect[T]) -> Generator[Effect[Any], Any, T]:
+    """Yield one effect and return its outcome, with the outcome's type."""
+    outcome: T = yield effect
+    return outcome
+
+
+# ---- outcomes ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandOutcome:
+    """How a command ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether it exited with 0."""
+        return self.exit_code == 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitState:
+    """`systemctl show` of one unit, parsed; a property that systemd left out is ''."""
+
+    properties: dict[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        return self.properties.get(name, "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpReply:
+    """An HTTP answer, or why there was none (`status` 0)."""
+
+    status: int
+    body: str
+    error: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """The rows of one query, as mappings of JSON-able values."""
+
+    rows: tuple[dict[str, Any], ...]
+    truncated: bool = False
+
+
+# ---- observes ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadCommand(Observe[CommandOutcome]):
+    """Run an argv on a host that only reads (declared so by us, or by the playbook)."""
+
+    host: str
+    argv: tuple[str, ...]
+    timeout_s: float = 30.0
+    sudo: bool = False
+
+    def sentence(self) -> str:
+        return f"on {self.host}: {shlex.join(self.argv)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShowUnit(Observe[UnitState]):
+    """Ask systemd for a unit's properties."""
+
+    host: str
+    unit: str
+
+    def sentence(self) -> str:
+        return f"on {self.host}: systemctl show {self.unit}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpGet(Observe[HttpReply]):
+    """One HTTP GET from this machine; redirects are not followed. Never raises for an answer."""
+
+    url: str
+    timeout_s: float
+
+    def sentence(self) -> str:
+        return f"GET {self.url}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """A named query of the diagnosis: one statement, no parameters, rows as mappings.
+
+    `min_version` is a server_version_num (140000 is PostgreSQL 14); older servers are not asked.
+    """
+
+    name: str
+    sql: str
+    min_version: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What the server said to a set of questions, in one round trip, on one connection."""
+
+    rows: dict[str, list[dict[str, Any]]]
+    #: Which rung of the ladder let us in: "connect", "admin" or "rescue".
+    rung: str
+    #: Rungs that refused before it: (rung, server's text).
+    refusals: tuple[tuple[str, str], ...] = ()
+    #: Questions that failed: name -> why (a missing grant, a timeout).
+    failed: dict[str, str] = field(default_factory=dict)
+    #: Seconds to get in, and to have all answers.
+    connect_s: float = 0.0
+    query_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskDatabase(Observe[Answers]):
+    """Put questions to a database, together, over one connection and in one round trip."""
+
+    database: str
+    questions: tuple[Question, ...]
+
+    def sentence(self) -> str:
+        return f"ask {self.database}: {', '.join(question.name for question in self.questions)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadSql(Observe[Rows]):
+    """Run one statement in a READ ONLY transaction; at most `limit` rows come back."""
+
+    database: str
+    sql: str
+    parameters: tuple[tuple[str, Any], ...] = ()
+    limit: int = 1000
+    timeout_s: float = 10.0
+
+    def sentence(self) -> str:
+        return f"query {self.database}: {' '.join(self.sql.split())[:120]}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sleep(Observe[None]):
+    """Wait."""
+
+    seconds: float
+
+    def sentence(self) -> str:
+        return f"wait {self.seconds:g}s"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Now(Observe[float]):
+    """A monotonic clock, in seconds: for deadlines, not for dates."""
+
+    def sentence(self) -> str:
+        return "look at the clock"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Together(Observe[tuple[Any, ...]]):
+    """Perform several observes side by side; outcomes in order.
+
+    An observe that fails gives its `DoorError` as its outcome: one dead host must not hide what
+    the others say.
+    """
+
+    effects: tuple[Observe[Any], ...]
+
+    def sentence(self) -> str:
+        return f"{len(self.effects)} looks at once"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Say(Observe[None]):
+    """Tell whoever watches how far the step is; `stage` is one word of the state machine."""
+
+    stage: str
+    text: str = ""
+
+    def sentence(self) -> str:
+        return f"{self.stage}: {self.text}"
+
+
+# ---- changes -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RestartUnit(Change[CommandOutcome]):
+    """`systemctl restart UNIT`: one explicit unit, byte-identical to the sudoers rule."""
+
+    host: str
+    unit: str
+    timeout_s: float
+
+    def sentence(self) -> str:
+        return f"on {self.host}: systemctl restart {self.unit}"
+
+    def footprint(self) -> frozenset[str]:
+        return frozenset({f"{self.host}: systemctl restart {self.unit}"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangeCommand(Change[CommandOutcome]):
+    """Run an argv on a host that may change something."""
+
+    host: str
+    argv: tuple[str, ...]
+    timeout_s: float = 60.0
+    sudo: bool = False
+
+    def sentence(self) -> str:
+        return f"on {self.host}: {shlex.join(self.argv)}"
+
+    def footprint(self) -> frozenset[str]:
+        return frozenset({f"{self.host}: {shlex.join(self.argv)}"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignalSessions(Change[tuple[int, ...]]):
+    """Terminate backends, each re-checked and signalled in one statement.
+
+    A session that moved since it was seen (another state, another state_change) is left alone.
+    The outcome is the pids that were signalled.
+    """
+
+    database: str
+    sessions: tuple[SessionId, ...]
+
+    def sentence(self) -> str:
+        pids = ", ".join(str(session.pid) for session in self.sessions)
+        return f"on {self.database}: terminate backends {pids}"
+
+    def footprint(self) -> frozenset[str]:
+        return frozenset(
+            f"{self.database}: terminate backend {session.pid} started {session.backend_start}"
+            for session in self.sessions
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangeSql(Change[Rows]):
+    """Run one statement that may change something, in autocommit."""
+
+    database: str
+    sql: str
+    parameters: tuple[tuple[str, Any], ...] = ()
+    timeout_s: float = 30.0
+
+    def sentence(self) -> str:
+        return f"on {self.database}: {' '.join(self.sql.split())[:200]}"
+
+    def footprint(self) -> frozenset[str]:
+        return frozenset({f"{self.database}: {' '.join(self.sql.split())} {list(self.parameters)}"})

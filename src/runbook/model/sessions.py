@@ -1,0 +1,151 @@
+"""PostgreSQL sessions as pg_stat_activity tells them, and who may be who."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionId:
+    """What must still be true of a session when it is signalled.
+
+    A pid alone is not enough: pids are reused, and a session wakes up. The two timestamps are the
+    server's own text (UTC, microseconds), compared there and never parsed here.
+    """
+
+    pid: int
+    backend_start: str
+    state_change: str
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """One row of pg_stat_activity. Ages are in seconds, by the server's clock; None is hidden."""
+
+    pid: int
+    backend_type: str | None
+    database: str | None
+    role: str | None
+    application_name: str
+    #: None on a Unix socket, and when the row is hidden from our role.
+    client_addr: str | None
+    client_port: int | None
+    backend_start: str | None
+    state_change: str | None
+    #: active, idle, idle in transaction, idle in transaction (aborted), …; None when hidden.
+    state: str | None
+    wait_event_type: str | None
+    wait_event: str | None
+    #: Seconds since the session, its transaction, its statement, its last change of state began.
+    age_s: float | None
+    xact_age_s: float | None
+    query_age_s: float | None
+    state_age_s: float | None
+    #: True when a transaction id is assigned: it has written something that would be rolled back.
+    has_xid: bool
+    leader_pid: int | None
+    #: The first characters of the last statement; text from clients, to be treated as data.
+    query: str
+    superuser: bool
+    replication: bool
+    #: True when our role may not see this session's details.
+    hidden: bool = False
+    #: True for the connection that asked.
+    ours: bool = False
+
+    @property
+    def id(self) -> SessionId:
+        """Return what a termination re-checks."""
+        return SessionId(
+            pid=self.pid,
+            backend_start=self.backend_start or "",
+            state_change=self.state_change or "",
+            state=self.state or "",
+        )
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it holds one of max_connections' slots (walsenders and workers do not)."""
+        return self.backend_type == "client backend"
+
+    @property
+    def idle(self) -> bool:
+        """Idle outside a transaction."""
+        return self.state == "idle"
+
+    @property
+    def idle_in_transaction(self) -> bool:
+        """Idle inside a transaction, aborted or not."""
+        return self.state is not None and self.state.startswith("idle in transaction")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The server's connection limits, and what they leave for an ordinary role."""
+
+    version_num: int
+    version: str
+    max_connections: int
+    superuser_reserved: int
+    #: reserved_connections, PostgreSQL 16 and later; 0 before.
+    reserved: int
+    max_wal_senders: int
+    in_recovery: bool
+    #: The role that asked, and what it may do.
+    role: str
+    can_read_all: bool
+    can_signal: bool
+    is_superuser: bool
+    #: The server's clock when it answered, ISO 8601 in UTC.
+    server_time: str
+
+    def usable(self, superuser_sessions: int) -> int:
+        """Return how many slots an ordinary role can have.
+
+        max_connections - superuser_reserved_connections - reserved_connections (16+)
+        - superuser sessions already open. A superuser's session takes an ordinary slot while
+        the reserve stays reserved, so each one open lowers what is left (measured on 12 to 18:
+        max 14, reserve 2 gives 12, or 9 with three superusers in).
+        """
+        ceiling = self.max_connections - self.superuser_reserved - self.reserved
+        return max(0, ceiling - superuser_sessions)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """All that one diagnosis saw of a server; plain data, so that it can be judged again."""
+
+    database: str
+    limits: Limits
+    sessions: tuple[Session, ...]
+    #: Rows of the questions that single findings ask, by question name.
+    extra: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    #: Which rung of the ladder let us in, and what the others said: (rung, server's text).
+    rung: str = "connect"
+    refusals: tuple[tuple[str, str], ...] = ()
+    #: Questions without an answer: name -> why.
+    failed: dict[str, str] = field(default_factory=dict)
+    connect_s: float = 0.0
+    query_s: float = 0.0
+
+    @property
+    def clients(self) -> tuple[Session, ...]:
+        """Client backends other than our own: those that hold slots."""
+        return tuple(s for s in self.sessions if s.is_client and not s.ours)
+
+    @property
+    def superusers(self) -> int:
+        """Client backends of superusers, our own aside."""
+        return sum(s.superuser for s in self.clients)
+
+    @property
+    def usable(self) -> int:
+        """Slots that ordinary roles can have at this moment."""
+        return self.limits.usable(self.superusers)
+
+    @property
+    def used(self) -> int:
+        """Slots that ordinary roles hold at this moment."""
+        return sum(not s.superuser for s in self.clients)

@@ -1,0 +1,58 @@
+"""A step type: a verb of the playbook language, its arguments, and its drives.
+
+To add one, imitate a neighbour in `steps/`: one file that ends in a `StepType`, and one line in
+the table of `steps/__init__.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from runbook.model.effects import Drive
+from runbook.model.fleet import Fleet
+from runbook.model.inventory import Closed
+from runbook.model.plan import AfterCrash, Result
+from runbook.model.ports import Judge
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepContext:
+    """What a drive may know besides its arguments; it holds no door to the world."""
+
+    fleet: Fleet
+    judge: Judge
+    target: str
+    #: Results that this phase builds on, see `Task.given`.
+    given: Mapping[str, Any] = field(default_factory=dict)
+    run_id: str = ""
+
+
+#: A phase of a step: arguments and context in, a generator of effects out.
+Phase = Callable[[Any, StepContext], Drive[Result]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepType:
+    """One verb."""
+
+    verb: str
+    #: What it does, in one line; shown by `playbooks schema` and in the docs.
+    summary: str
+    args: type[Closed]
+    #: Names of the phases, and their drives. A step that changes nothing has `act` alone. One that
+    #: changes something also has `prepare`: it only looks, and its result's `touches` is all that
+    #: `act` may touch. `flow="rolling"` has `preflight`, `admit` and `restart`.
+    phases: Mapping[str, Phase]
+    #: Whether a step with these arguments changes the world.
+    changes: Callable[[Any], bool]
+    #: The inventory names that it works on: one task for each.
+    targets: Callable[[Any, Fleet], tuple[str, ...]]
+    after_crash: AfterCrash
+    flow: Literal["single", "rolling"] = "single"
+    #: What is locked while it changes something.
+    lock: Callable[[Any], str | None] = lambda _args: None
+    #: Values that the plan freezes for a rolling flow: batches, min_available, max_failures.
+    freeze: Callable[[Any, Fleet], Mapping[str, Any]] = lambda _args, _fleet: {}
+    default_timeout_s: float = 600.0

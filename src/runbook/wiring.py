@@ -1,0 +1,309 @@
+"""Opens files, chooses adapters, joins the rooms: the one place that knows them all."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runbook.model.errors import DoorError, UsageError
+
+if TYPE_CHECKING:
+    from runbook.engine.compile import Playbook
+    from runbook.engine.executor import Confirmer, LocalExecutor
+    from runbook.model.effects import Effect
+    from runbook.model.fleet import Fleet
+    from runbook.model.plan import Plan
+    from runbook.model.ports import Door, Journal, RunRecord, Watcher
+    from runbook.model.step import StepType
+
+_PACKAGE = Path(__file__).parent
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+def state_directory() -> Path:
+    """Return where the journal and the locks are: RUNBOOK_STATE, else the user's state folder."""
+    if given := os.environ.get("RUNBOOK_STATE"):
+        return Path(given)
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "runbook"
+
+
+def find_inventory(given: str | None) -> Path:
+    """Return the inventory's path: the one given, else the first that is there.
+
+    Raises:
+        UsageError: when none is found; the hint lists where was looked.
+    """
+    if given:
+        return Path(given)
+    if named := os.environ.get("RUNBOOK_INVENTORY"):
+        return Path(named)
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    places = [
+        Path("inventory.yaml"),
+        config / "runbook" / "inventory.yaml",
+        Path("/etc/runbook/inventory.yaml"),
+    ]
+    for place in places:
+        if place.is_file():
+            return place
+    looked = ", ".join(str(place) for place in places)
+    raise UsageError(
+        "no inventory found",
+        hint=f"looked for {looked}; name one with -i FILE or RUNBOOK_INVENTORY, or start from"
+        " inventory.example.yaml",
+    )
+
+
+def load_fleet(given: str | None) -> Fleet:
+    """Read and check the inventory.
+
+    Raises:
+        UsageError: when there is none.
+        InvalidDocument: with all of its problems.
+    """
+    from runbook.adapters.yaml_reader import read_document
+    from runbook.model.fleet import Fleet
+    from runbook.model.inventory import Inventory
+    from runbook.model.references import check_references
+    from runbook.model.validation import validate
+
+    path = find_inventory(given)
+    document = read_document(path, kind="inventory")
+    inventory = validate(Inventory, document)
+    check_references(inventory, document)
+    return Fleet(inventory, str(path))
+
+
+def shipped_playbooks() -> dict[str, Path]:
+    """Return the playbooks that come with runbook, by name."""
+    return {path.stem: path for path in sorted((_PACKAGE / "playbooks").glob("*.yaml"))}
+
+
+def load_playbook(name: str) -> Playbook:
+    """Read and check a playbook: a path, or the name of a shipped one.
+
+    Raises:
+        UsageError: when there is none.
+        InvalidDocument: with all of its problems.
+    """
+    from runbook.adapters.yaml_reader import read_document
+    from runbook.engine.compile import read_playbook
+    from runbook.model.document import nearest
+    from runbook.steps import STEPS
+
+    path = shipped_playbooks().get(name)
+    if path is None:
+        path = Path(name)
+        if not path.exists() and path.suffix not in {".yaml", ".yml"} and path.name == name:
+            shipped = shipped_playbooks()
+            near = nearest(name, list(shipped))
+            hint = f"did you mean {near!r}?" if near else f"shipped: {', '.join(shipped)}"
+            raise UsageError(f"there is no playbook {name!r}", hint=f"{hint}; or give a path")
+    return read_playbook(read_document(path, kind="playbook"), STEPS)
+
+
+def step_types() -> Mapping[str, StepType]:
+    """Return the verbs of the playbook language."""
+    from runbook.steps import STEPS
+
+    return STEPS
+
+
+# ---- doors -----------------------------------------------------------------------------------
+
+
+class HostDoor:
+    """Sends an effect on a host through SSH, or runs it here when the host is local."""
+
+    def __init__(self, fleet: Fleet, *, rehearsal: bool) -> None:
+        self._fleet = fleet
+        self._rehearsal = rehearsal
+        self._opened: dict[bool, Door] = {}
+
+    def perform(self, effect: Effect[Any]) -> Any:
+        """Perform an effect that names a host."""
+        local = self._fleet.host(effect.host).local  # type: ignore[attr-defined]
+        return self._door(local=local).perform(effect)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for door in self._opened.values():
+            door.close()
+
+    def _door(self, *, local: bool) -> Door:
+        if local not in self._opened:
+            self._opened.setdefault(local, self._open(local=local))
+        return self._opened[local]
+
+    def _open(self, *, local: bool) -> Door:
+        if local:
+            from runbook.adapters.local_command import LocalDoor
+
+            return LocalDoor(self._fleet, rehearsal=self._rehearsal)
+        from runbook.adapters.ssh import SshDoor
+
+        return SshDoor(self._fleet, rehearsal=self._rehearsal)
+
+
+def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door]:
+    """Return the door for each effect. An adapter is one file and its lines here."""
+    from runbook.adapters.http_get import HttpDoor
+    from runbook.adapters.postgres import PostgresDoor
+    from runbook.model import effects
+
+    hosts = HostDoor(fleet, rehearsal=rehearsal)
+    database = PostgresDoor(fleet, rehearsal=rehearsal)
+    http = HttpDoor()
+    return {
+        effects.ReadCommand: hosts,
+        effects.ShowUnit: hosts,
+        effects.RestartUnit: hosts,
+        effects.ChangeCommand: hosts,
+        effects.AskDatabase: database,
+        effects.ReadSql: database,
+        effects.SignalSessions: database,
+        effects.ChangeSql: database,
+        effects.HttpGet: http,
+    }
+
+
+# ---- runs ------------------------------------------------------------------------------------
+
+
+def who() -> str:
+    """Return who is at the keyboard, as user@host; behind sudo, who that was."""
+    user = os.environ.get("SUDO_USER") or getpass.getuser()
+    return f"{user}@{socket.gethostname()}"
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and can be read out over the phone."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+
+
+def open_journal() -> Journal:
+    """Open the journal of this machine's runs.
+
+    Raises:
+        DoorError: when it cannot be opened.
+    """
+    from runbook.adapters.journal import SqliteJournal
+
+    return SqliteJournal(state_directory() / "journal.db")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that is ready to go."""
+
+    run_id: str
+    executor: LocalExecutor
+    #: Why the journal is not kept, for a run that changes nothing and goes on without.
+    unjournaled: DoorError | None
+
+
+@contextmanager
+def open_run(
+    plan: Plan,
+    fleet: Fleet,
+    *,
+    watchers: Sequence[Watcher],
+    confirmer: Confirmer,
+    incident: str | None,
+) -> Iterator[Run]:
+    """Open journal and doors for one run, and close them after it.
+
+    Raises:
+        DoorError: when the journal cannot be written and the plan changes something: a change
+            that leaves no record is not made. A run that only looks goes on without.
+    """
+    from runbook.adapters.locks import FileLocks
+    from runbook.engine.drive import World
+    from runbook.engine.executor import LocalExecutor
+    from runbook.engine.perform import Performer
+    from runbook.findings.judge import FindingsJudge
+
+    run_id = new_run_id()
+    journal, unjournaled = _begin(plan, run_id, incident)
+    doors = open_doors(fleet, rehearsal=plan.rehearsal)
+    performer = Performer(
+        steps=step_types(),
+        world=World(doors=doors, rehearsal=plan.rehearsal),
+        fleet=fleet,
+        judge=FindingsJudge(),
+        run_id=run_id,
+    )
+    locks = FileLocks(state_directory() / "locks", who=who(), incident=incident)
+    kept = _StatusKeeper()
+    executor = LocalExecutor(
+        performer,
+        watchers=(*((journal,) if journal else ()), kept, *watchers),
+        locks=locks,
+        confirmer=confirmer,
+    )
+    try:
+        yield Run(run_id=run_id, executor=executor, unjournaled=unjournaled)
+    finally:
+        if journal is not None:
+            _finish(journal, run_id, kept.status)
+        for door in {id(door): door for door in doors.values()}.values():
+            door.close()
+
+
+class _StatusKeeper:
+    """Remembers how the run ended, for the journal's own row."""
+
+    status = "unknown"
+
+    def notice(self, event: Any) -> None:
+        if event.kind == "finished":
+            self.status = event.data["status"]
+
+
+def _begin(
+    plan: Plan, run_id: str, incident: str | None
+) -> tuple[Journal | None, DoorError | None]:
+    try:
+        journal = open_journal()
+        journal.begin(_record(plan, run_id, incident), plan.to_json())
+    except DoorError as error:
+        if any(node.changes for node in plan.nodes) and not plan.rehearsal:
+            raise
+        return None, error
+    return journal, None
+
+
+def _finish(journal: Journal, run_id: str, status: str) -> None:
+    try:
+        journal.end(run_id, status, time.time())
+        journal.close()
+    except DoorError:
+        return  # the executor has told that the journal complains; the run itself is over
+
+
+def _record(plan: Plan, run_id: str, incident: str | None) -> RunRecord:
+    from runbook.model.ports import RunRecord
+
+    return RunRecord(
+        run_id=run_id,
+        playbook=plan.playbook,
+        target=plan.target,
+        rehearsal=plan.rehearsal,
+        status="running",
+        started_at=time.time(),
+        ended_at=None,
+        who=who(),
+        incident=incident,
+        plan_hash=plan.hash,
+    )
