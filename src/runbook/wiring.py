@@ -123,7 +123,7 @@ def step_types() -> Mapping[str, StepType]:
 # ---- doors -----------------------------------------------------------------------------------
 
 
-class HostDoor:
+class HostRouter:
     """Sends an effect on a host through SSH, or runs it here when the host is local."""
 
     def __init__(self, fleet: Fleet, *, rehearsal: bool) -> None:
@@ -162,7 +162,7 @@ def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door
     from runbook.adapters.postgres import PostgresDoor
     from runbook.model import effects
 
-    hosts = HostDoor(fleet, rehearsal=rehearsal)
+    hosts = HostRouter(fleet, rehearsal=rehearsal)
     database = PostgresDoor(fleet, rehearsal=rehearsal)
     http = HttpDoor()
     return {

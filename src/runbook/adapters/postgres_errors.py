@@ -58,38 +58,38 @@ _BY_STATE: dict[str, Refusal] = {
 
 #: By text, first match wins. 53300's texts on 12 to 18 and on RDS, PgBouncer's (08P01), then
 #: the server's others, then libpq's own.
-_BY_TEXT: tuple[tuple[re.Pattern[str], Refusal], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), kind)
-    for pattern, kind in (
-        (r"sorry, too many clients already", "slots"),
-        (r"remaining connection slots are reserved", "slots"),
-        (r"too many connections for (role|database)", "slots"),
-        (r"number of requested standby connections exceeds", "slots"),
-        (r"no more connections allowed", "slots"),
-        (r"client connections exceeded", "slots"),
-        (r"query_wait_timeout", "slots"),
-        (r"server login has been failing", "slots"),
-        (r"no pg_hba\.conf entry|pg_hba\.conf rejects", "hba"),
-        (r"password authentication failed|no password supplied", "password"),
-        (r"authentication failed", "password"),
-        (r"role \S+ (does not exist|is not permitted to log in)", "role"),
-        (r"REPLICATION attribute|replication role to start walsender", "replication"),
-        (r"permission denied to start WAL sender", "replication"),
-        (r"permission denied for database", "connect"),
-        (r"database \S+ does not exist|not currently accepting connections", "database"),
-        (r"the database system is", "starting"),
-        (r"certificate|\bSSL\b|\bTLS\b", "tls"),
-        (r"could not translate host name|Name or service not known", "name"),
-        (r"Connection refused|No route to host|Network is unreachable|No such file", "closed"),
-        (r"timeout expired|timed out|no answer within", "timeout"),
-        (r"server closed the connection|Connection reset|SSL SYSCALL|EOF detected", "lost"),
-    )
+_TEXTS: tuple[tuple[str, Refusal], ...] = (
+    (r"sorry, too many clients already", "slots"),
+    (r"remaining connection slots are reserved", "slots"),
+    (r"too many connections for (role|database)", "slots"),
+    (r"number of requested standby connections exceeds", "slots"),
+    (r"no more connections allowed", "slots"),
+    (r"client connections exceeded", "slots"),
+    (r"query_wait_timeout", "slots"),
+    (r"server login has been failing", "slots"),
+    (r"no pg_hba\.conf entry|pg_hba\.conf rejects", "hba"),
+    (r"password authentication failed|no password supplied", "password"),
+    (r"authentication failed", "password"),
+    (r"role \S+ (does not exist|is not permitted to log in)", "role"),
+    (r"REPLICATION attribute|replication role to start walsender", "replication"),
+    (r"permission denied to start WAL sender", "replication"),
+    (r"permission denied for database", "connect"),
+    (r"database \S+ does not exist|not currently accepting connections", "database"),
+    (r"the database system is", "starting"),
+    (r"certificate|\bSSL\b|\bTLS\b", "tls"),
+    (r"could not translate host name|Name or service not known", "name"),
+    (r"Connection refused|No route to host|Network is unreachable|No such file", "closed"),
+    (r"timeout expired|timed out|no answer within", "timeout"),
+    (r"server closed the connection|Connection reset|SSL SYSCALL|EOF detected", "lost"),
 )
+_BY_TEXT = tuple((re.compile(pattern, re.IGNORECASE), kind) for pattern, kind in _TEXTS)
 
 #: VERBOSE messages read `FATAL:  53300: sorry, …`; the severity may be translated.
-_STATE = re.compile(r"\b\w+: {1,2}(?=[0-9A-Z]{5}: )([0-9A-Z]{5}): ")
+_STATE = re.compile(r"(?<=:  )(?=[A-Z]*[0-9])([0-9A-Z]{5}): ")
 _DETAIL_LINES = re.compile(r"^(LOCATION|SCHEMA NAME|TABLE NAME):.*$", re.MULTILINE)
 _DENIED = re.compile(r"permission denied for (materialized view|[a-z]+) (\S+)")
+#: What pg_monitor opens; pg_authid and its like stay a superuser's.
+_MONITORED = ("pg_stat", "pg_ls_", "pg_show_", "pg_database_size", "pg_tablespace_size")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
@@ -110,6 +110,11 @@ class Door:
         """Return `prod-db-01 (10.0.0.5:5432)`."""
         return f"{self.database} ({self.host}:{self.port})"
 
+    @property
+    def no_slot(self) -> str:
+        """Return the beginning of a SlotRefused's message."""
+        return f"{self.where} has no connection slot for {self.user!r}"
+
 
 def classify_refusal(text: str, sqlstate: str | None = None) -> Refusal:
     """Return why a connection was refused, by SQLSTATE where there is one, else by text."""
@@ -128,8 +133,8 @@ def split_refusal(message: str) -> tuple[str, str | None]:
     With several addresses behind one name libpq tells every attempt; the last one counts.
     """
     states = _STATE.findall(message)
-    plain = _STATE.sub(lambda match: match[0].removesuffix(f"{match[1]}: "), message)
-    return one_line(_DETAIL_LINES.sub("", plain)), states[-1] if states else None
+    plain = _DETAIL_LINES.sub("", _STATE.sub("", message))
+    return one_line(plain), states[-1] if states else None
 
 
 def one_line(text: str) -> str:
@@ -144,7 +149,7 @@ def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def server_words(text: str) -> str:
+def _server_words(text: str) -> str:
     """Return what the server itself said of a refusal, without libpq's preamble."""
     return re.split(r"failed: (?:[^\W\d]+: +)?", text)[-1]
 
@@ -152,11 +157,9 @@ def server_words(text: str) -> str:
 def refused(door: Door, text: str, sqlstate: str | None) -> DoorError:
     """Return our error for a refused connection."""
     kind = classify_refusal(text, sqlstate)
-    said = server_words(text)
+    said = _server_words(text)
     if kind == "slots":
-        return SlotRefused(
-            f"{door.where} has no connection slot for {door.user!r}: {said}", sqlstate="53300"
-        )
+        return SlotRefused(f"{door.no_slot}: {said}", sqlstate="53300")
     if hint := _LOGIN_HINTS.get(kind):
         message = f"{door.where} refused {door.user!r} on database {door.dbname!r}: {said}"
         error = MissingGrant if kind in {"connect", "replication"} else DatabaseLogin
@@ -220,7 +223,7 @@ def missing_grant(text: str, user: str) -> str:
     role = quote_name(user)
     if match := _DENIED.search(text):
         kind, name = match[1], match[2]
-        if name.startswith("pg_"):
+        if name.startswith(_MONITORED):
             return f"GRANT pg_monitor TO {role}"
         if kind == "function":
             return f"GRANT EXECUTE ON FUNCTION {name} TO {role}"

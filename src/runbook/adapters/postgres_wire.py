@@ -12,7 +12,6 @@ import ctypes
 import json
 import select
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ from runbook.adapters.postgres_errors import Door, refused, split_refusal, state
 from runbook.model.errors import ConnectionLost, DatabaseError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from psycopg import pq
 
 Row = dict[str, Any]
@@ -38,7 +39,7 @@ class Reply:
     rows: list[Row]
 
 
-class StatementFailed(Exception):
+class StatementError(Exception):
     """A message broke off at a statement: what came before it, and the error it is for users."""
 
     def __init__(self, done: list[Reply], error: DatabaseError) -> None:
@@ -69,14 +70,16 @@ class Wire:
         deadline = time.monotonic() + timeout_s
         try:
             _ask_for_sqlstate(connection, pq.__impl__)
-            if not _connected(connection, deadline):
-                raise refused(door, f"no answer within {timeout_s:g}s", None)
-            if connection.status != pq.ConnStatus.OK:
+            if _connected(connection, deadline):
                 text, sqlstate = split_refusal(connection.get_error_message("utf-8"))
-                raise refused(door, text, sqlstate)
+            else:
+                text, sqlstate = f"no answer within {timeout_s:g}s", None
         except BaseException:
             connection.finish()
             raise
+        if connection.status != pq.ConnStatus.OK:
+            connection.finish()
+            raise refused(door, text, sqlstate)
         return cls(connection, door)
 
     def close(self) -> None:
@@ -86,16 +89,14 @@ class Wire:
     @property
     def alive(self) -> bool:
         """Whether the server has not hung up, as far as this side can tell without asking."""
-        from psycopg import pq  # noqa: PLC0415
-
-        if self._pg.status != pq.ConnStatus.OK:
+        if self._gone:
             return False
         try:
             if _readable(self._pg.socket, 0.0):
                 # Nothing was asked, so only a farewell (57P01) or an end of file can be there.
                 self._pg.consume_input()
                 return not _readable(self._pg.socket, 0.0)
-        except pq.misc.PGresAttDesc if False else _errors():
+        except _errors():
             return False
         return True
 
@@ -103,7 +104,7 @@ class Wire:
         """Send statements in one message and return a reply for each.
 
         Raises:
-            StatementFailed: the server refused a statement; those after it were not run.
+            StatementError: the server refused a statement; those after it were not run.
             ConnectionLost: the connection broke, or was silent for longer than the timeout.
         """
         deadline = time.monotonic() + timeout_s + _GRACE_S
@@ -115,12 +116,14 @@ class Wire:
                 failed = failed or self._failure(result)
                 if failed is None:
                     done.append(_reply(result))
+                elif self._gone:
+                    break
         except _errors() as error:
             raise self._lost(str(error)) from None
-        if not self._healthy():
+        if self._gone and (failed is None or failed.sqlstate is not None):
             raise self._lost(failed.message if failed else "the server closed the connection")
         if failed is not None:
-            raise StatementFailed(done, failed)
+            raise StatementError(done, failed)
         return done
 
     def literal(self, value: object) -> str:
@@ -136,7 +139,7 @@ class Wire:
         if isinstance(value, int):
             return f" {value}"
         if not isinstance(value, str | float):
-            raise ValueError(f"{value!r} cannot be a SQL parameter: give text, a number or a boolean")
+            raise ValueError(f"{value!r} is no SQL parameter: give text, a number or a boolean")  # noqa: TRY004
         text = str(value)
         if "\0" in text:
             raise ValueError("a SQL parameter cannot hold a NUL character")
@@ -173,12 +176,15 @@ class Wire:
         if detail := said(Field.MESSAGE_DETAIL):
             text = f"{text}: {detail}"
         if result.status not in {ExecStatus.FATAL_ERROR, ExecStatus.NONFATAL_ERROR}:
-            text = f"the statement wants {result.status.name}, which runbook does not do"
+            # COPY waits for data that nobody will send; there is no other way out of it.
+            self.close()
+            text = "COPY from or to the client is not possible here"
         more = said(Field.MESSAGE_HINT)
         return statement_failed(self.door, text, said(Field.SQLSTATE) or None, more)
 
-    def _healthy(self) -> bool:
-        return bool(self._pg.status == 0)
+    @property
+    def _gone(self) -> bool:
+        return self._pg.status != 0
 
     def _lost(self, why: str) -> ConnectionLost:
         return ConnectionLost(
@@ -200,7 +206,7 @@ def _conninfo(settings: dict[str, str]) -> bytes:
     return " ".join(f"{key}={quote(value)}" for key, value in settings.items()).encode()
 
 
-def _ask_for_sqlstate(connection: pq.abc.PGconn, implementation: str) -> None:
+def _ask_for_sqlstate(connection: Any, implementation: str) -> None:
     """Have libpq write SQLSTATEs into its messages on this connection.
 
     A refused connection has no result object to read a SQLSTATE from, and its text comes in the
@@ -211,7 +217,7 @@ def _ask_for_sqlstate(connection: pq.abc.PGconn, implementation: str) -> None:
         if implementation == "python":
             from psycopg.pq import _pq_ctypes  # noqa: PLC0415
 
-            library = _pq_ctypes.pq
+            library: Any = _pq_ctypes.pq  # type: ignore[attr-defined]
         else:
             module = __import__(f"psycopg_{implementation}.pq", fromlist=["pq"])
             library = ctypes.CDLL(module.__file__)
@@ -254,7 +260,9 @@ def _poll(descriptor: int, event: int, seconds: float) -> bool:
 
 
 def _reply(result: pq.abc.PGresult) -> Reply:
-    columns = tuple((result.fname(i) or b"").decode(errors="replace") for i in range(result.nfields))
+    columns = tuple(
+        (result.fname(i) or b"").decode(errors="replace") for i in range(result.nfields)
+    )
     loaders = [_LOADERS.get(result.ftype(i), _text) for i in range(result.nfields)]
     rows = [
         {

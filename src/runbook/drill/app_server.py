@@ -69,6 +69,15 @@ class Shop:
             connection.close()
         return json.dumps(rows[:3], default=str)
 
+    def routes(self) -> dict[str, Callable[[], str]]:
+        return {
+            "/healthz": healthy,
+            "/ready": self.ready,
+            "/order": self.order,
+            "/report": self.report,
+            "/leaked": self.leaked,
+        }
+
     def leaked(self) -> str:
         return json.dumps([connection.info.backend_pid for connection in list(self.forgotten)])
 
@@ -120,15 +129,9 @@ def serve(args: argparse.Namespace) -> None:
     layout = Layout(root=args.dir)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    shop = _open_shop(args, layout)
-    Handler.routes = {
-        "/healthz": healthy,
-        "/ready": shop.ready,
-        "/order": shop.order,
-        "/report": shop.report,
-        "/leaked": shop.leaked,
-    }
     with Server((HOST, args.port), Handler) as server:
+        shop = _open_shop(args, layout)
+        Handler.routes = shop.routes()
         write_pid_file(layout.pid_file(args.name))
         threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
         # An orphan of a drill that was removed under it must not run for ever.

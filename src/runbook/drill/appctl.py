@@ -38,7 +38,7 @@ def restart(root: Path, name: str) -> processes.Identity:
     app, db_port = _find(root, name)
     with _alone(root, name):
         for _ in range(_ATTEMPTS):
-            _stop(root, name)
+            stop_noted(root, name)
             started = _start(root, app, db_port)
             if started is not None:
                 return started
@@ -53,7 +53,7 @@ def stop(root: Path, name: str) -> None:
         DrillError: when it does not stop.
     """
     with _alone(root, name):
-        _stop(root, name)
+        stop_noted(root, name)
 
 
 def status(root: Path, name: str) -> processes.Identity | None:
@@ -72,8 +72,29 @@ def start_argv(root: Path, app: state.App, db_port: int) -> list[str]:
 
 def spawn(root: Path, app: state.App, db_port: int) -> processes.Identity | None:
     """Start an app server without waiting for it."""
-    log = state.Layout(root=root).log(app.name)
-    return processes.identify(processes.spawn(start_argv(root, app, db_port), log=log, cwd=root))
+    return spawn_noted(root, app.name, start_argv(root, app, db_port))
+
+
+def spawn_noted(root: Path, name: str, argv: Sequence[str]) -> processes.Identity | None:
+    """Start one of the drill's processes, and note it at once: nothing may escape `stop`."""
+    layout = state.Layout(root=root)
+    child = processes.identify(processes.spawn(argv, log=layout.log(name), cwd=root))
+    if child is not None:
+        processes.write_pid_file(layout.child_file(name), child)
+    return child
+
+
+def stop_noted(root: Path, name: str, *, grace_s: float = 5.0) -> None:
+    """Stop one of the drill's processes, whether it listens already or was only just started.
+
+    Raises:
+        DrillError: when it does not stop.
+    """
+    layout = state.Layout(root=root)
+    for path in (layout.pid_file(name), layout.child_file(name)):
+        identity = processes.read_pid_file(path)
+        if not processes.stop(identity, grace_s=grace_s):
+            raise DrillError(f"{name} (process {identity}) does not stop")
 
 
 def await_started(root: Path, name: str, child: processes.Identity | None) -> bool:
@@ -92,12 +113,6 @@ def _start(root: Path, app: state.App, db_port: int) -> processes.Identity | Non
         return child
     processes.stop(child, grace_s=0.0)
     return None
-
-
-def _stop(root: Path, name: str) -> None:
-    identity = processes.read_pid_file(state.Layout(root=root).pid_file(name))
-    if not processes.stop(identity):
-        raise DrillError(f"{name} (process {identity}) does not stop")
 
 
 def _find(root: Path, name: str) -> tuple[state.App, int]:

@@ -26,6 +26,13 @@ SELECT pid, backend_start::text, application_name, usename
   FROM pg_stat_activity
  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
 """
+#: Sessions of the leaking app's pool that were not used since the last leak.
+_UNUSED_SQL = """
+SELECT count(*)
+  FROM pg_stat_activity
+ WHERE application_name = %(name)s AND NOT pid = ANY(%(leaked)s)
+   AND state_change <= (SELECT max(state_change) FROM pg_stat_activity WHERE pid = ANY(%(leaked)s))
+"""
 #: As `log_line_prefix` is set: time [pid] SQLSTATE ...; 57P01 is a termination by command.
 _TERMINATED = re.compile(r"^\S+ \S+ \S+ \[(\d+)\] 57P01 ", re.MULTILINE)
 
@@ -73,10 +80,23 @@ def log_in(root: Path, db_port: int, role: str = cluster.APP_ROLE) -> Login:
     return Login(accepted=True)
 
 
+def pool_is_in_use(root: Path, state: State) -> bool:
+    """Tell whether the leaking app's pool was used all through since its last leak."""
+    name = next(f"shop-{app.name}" for app in state.apps if app.leaks)
+    values = {"name": name, "leaked": list(leaked_pids(state))}
+    with _as_admin(root, state.db_port) as connection:
+        row = connection.execute(_UNUSED_SQL, values).fetchone()
+    return row == (0,)
+
+
+def _as_admin(root: Path, db_port: int) -> psycopg.Connection[tuple[object, ...]]:
+    password = Layout(root=root).secret(cluster.ADMIN_ROLE).read_text(encoding="utf-8")
+    return cluster.connect(db_port, cluster.ADMIN_ROLE, password, dbname="postgres")
+
+
 def sessions(root: Path, db_port: int) -> dict[Session, tuple[str, str]]:
     """Return all client sessions but our own, each with its application's name and its role."""
-    password = Layout(root=root).secret(cluster.ADMIN_ROLE).read_text(encoding="utf-8")
-    with cluster.connect(db_port, cluster.ADMIN_ROLE, password, dbname="postgres") as connection:
+    with _as_admin(root, db_port) as connection:
         rows = connection.execute(_SESSIONS_SQL).fetchall()
     return {
         (int(str(pid)), str(started)): (str(app), str(role)) for pid, started, app, role in rows

@@ -140,11 +140,11 @@ def _wait_gone(identity: Identity, patience: float) -> None:
         time.sleep(_POLL_S)
 
 
-def write_pid_file(path: Path) -> None:
-    """Record our own identity, whole or not at all."""
-    me = identify(os.getpid())
-    if me is not None:
-        write_atomically(path, json.dumps({"pid": me.pid, "started": me.started}))
+def write_pid_file(path: Path, identity: Identity | None = None) -> None:
+    """Record an identity (our own by default), whole or not at all."""
+    who = identity or identify(os.getpid())
+    if who is not None:
+        write_atomically(path, json.dumps({"pid": who.pid, "started": who.started}))
 
 
 def read_pid_file(path: Path) -> Identity | None:

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from runbook.drill import app_server, appctl, cluster, inventory, probe, processes, state, traffic
+from runbook.drill import (
+    app_server,
+    appctl,
+    cluster,
+    inventory,
+    probe,
+    processes,
+    signals,
+    state,
+    traffic,
+)
 from runbook.drill.errors import DrillError, require_extra
 from runbook.drill.state import App, Layout, State
 
@@ -97,7 +107,8 @@ def start(state_dir: Path | None = None, say: Callable[[str], None] | None = Non
         try:
             return _build(root, drill, home, began, say or (lambda _: None))
         except BaseException:
-            _tear_down(root)
+            with signals.undisturbed():
+                _tear_down(root)
             raise
 
 
@@ -174,6 +185,7 @@ def _build(
     say(f"{LEAKING} serves reports, and forgets to close their connections")
     refusal = _leak(root, drill)
     say(f"the database refuses the app: {refusal}")
+    _let_traffic_flow(root, drill)
     layout = Layout(root=root)
     processes.write_atomically(layout.inventory, inventory.render(root, drill))
     state.save(root, replace(drill, phase="running", refused=time.time()))
@@ -250,7 +262,7 @@ def _start_apps(root: Path, drill: State) -> None:
 
 def _start_traffic(root: Path) -> None:
     argv = [sys.executable, "-P", "-m", "runbook.drill.traffic", "--dir", str(root)]
-    processes.spawn(argv, log=Layout(root=root).log(traffic.NAME), cwd=root)
+    appctl.spawn_noted(root, traffic.NAME, argv)
 
 
 def _fill_pools(root: Path, drill: State) -> None:
@@ -289,6 +301,15 @@ def _leak(root: Path, drill: State) -> str:
     raise DrillError(f"{_REPORTS_AT_MOST} reports did not saturate the database")
 
 
+def _let_traffic_flow(root: Path, drill: State) -> None:
+    """Wait until traffic has used every pooled connection: only the leaked ones are idle longer."""
+    deadline = time.monotonic() + _WARM_UP_S
+    while not probe.pool_is_in_use(root, drill):
+        if time.monotonic() > deadline:
+            raise DrillError("the traffic does not reach the app servers")
+        time.sleep(0.1)
+
+
 def _paced(count: int) -> Iterator[int]:
     # A breath between the reports, so that the leaked sessions differ in age as real ones do.
     for number in range(count):
@@ -304,11 +325,8 @@ def _tear_down(root: Path) -> bool:
         raise DrillError(
             f"{root} holds no drill, so nothing was removed", hint="look at what is in it"
         )
-    layout = Layout(root=root)
     for name in (traffic.NAME, *APP_NAMES):
-        identity = processes.read_pid_file(layout.pid_file(name))
-        if not processes.stop(identity, grace_s=1.5):
-            raise DrillError(f"{name} (process {identity}) does not stop")
+        appctl.stop_noted(root, name, grace_s=1.5)
     cluster.stop(cluster.Home(path=Path(drill.home), user=drill.user), drill.postmaster)
     state.remove(root, drill)
     return True

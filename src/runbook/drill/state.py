@@ -74,6 +74,10 @@ class Layout:
     def pid_file(self, name: str) -> Path:
         return self.root / "run" / f"{name}.json"
 
+    def child_file(self, name: str) -> Path:
+        """Where the starter notes what it started: the pid file follows once it listens."""
+        return self.root / "run" / f"{name}.child.json"
+
     def lock_file(self, name: str) -> Path:
         return self.root / "run" / f"{name}.lock"
 

@@ -66,9 +66,9 @@ def _compile(expression: str, names: Mapping[str, str]) -> Any:
     except RuntimeError as error:  # the binding has no exception types of its own
         raise _wrong(expression, str(error), names) from None
     result = compiled.return_type().name()
-    if result not in {"bool", "dyn"}:
+    if result not in {"BOOL", "DYN"}:
         raise UsageError(
-            f"the condition {expression!r} is of type {result}, not bool",
+            f"the condition {expression!r} is of type {result.lower()}, not bool",
             hint="compare it with something, as in: params.size > 3",
         )
     return compiled

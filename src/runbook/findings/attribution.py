@@ -1,4 +1,4 @@
-"""Whose sessions they are: the inventory's services and hosts, as far as sessions can be told apart.
+"""Whose sessions they are: the inventory's services and hosts, as far as they can be told apart.
 
 A session is mapped by its application_name, or, for a service that declares none, by its client
 address; by the role as well, where the service declares one. Nothing is guessed: what fits no
@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from runbook.model.diagnosis import Owner
-from runbook.model.fleet import Fleet, ResolvedHost
-from runbook.model.inventory import Service
-from runbook.model.sessions import Session, Snapshot
+
+if TYPE_CHECKING:
+    from runbook.model.fleet import Fleet, ResolvedHost
+    from runbook.model.inventory import Service
+    from runbook.model.sessions import Session, Snapshot
 
 #: The server keeps this many bytes of an application_name (NAMEDATALEN - 1).
 NAME_BYTES = 63
@@ -131,7 +134,9 @@ def attribute(snapshot: Snapshot, fleet: Fleet) -> Attribution:
 def seats_of(database: str, fleet: Fleet, version_num: int) -> tuple[Seat, ...]:
     """Return every service on every host that uses a database."""
     return tuple(
-        Seat(service=name, host=host, declared=service, name=_name(service, host, fleet, version_num))
+        Seat(
+            service=name, host=host, declared=service, name=_name(service, host, fleet, version_num)
+        )
         for name, service in fleet.services_of(database).items()
         for host in fleet.service_hosts(name)
     )
@@ -234,12 +239,15 @@ def _by_address(holder: Holder) -> list[Holder]:
     seat = holder.seats[0]
     own = _address(seat.host.address)
     doubt = (
-        f"sessions named for {seat.service} on {seat.host.name} come from {len(addresses)} addresses"
-        f" ({', '.join(sorted(addresses)[:4])}): only those from {seat.host.address} are held"
-        " against its pool"
+        f"sessions named for {seat.service} on {seat.host.name} come from {len(addresses)}"
+        f" addresses ({', '.join(sorted(addresses)[:4])}): only those from {seat.host.address} are"
+        " held against its pool"
     )
-    mine = tuple(s for s in holder.sessions if s.client_addr is None or _address(s.client_addr) == own)
-    rest = tuple(s for s in holder.sessions if s not in mine)
+    mine = tuple(
+        s for s in holder.sessions if s.client_addr is None or _address(s.client_addr) == own
+    )
+    kept = {s.pid for s in mine}
+    rest = tuple(s for s in holder.sessions if s.pid not in kept)
     parts = (replace(holder, sessions=mine), replace(holder, sessions=rest, doubt=doubt))
     return [part for part in parts if part.sessions]
 
@@ -261,9 +269,9 @@ def _bouncers(database: str, fleet: Fleet) -> dict[str, str]:
     home = fleet.inventory.databases.get(database)
     found: dict[str, str] = {}
     for name, bouncer in fleet.inventory.pgbouncers.items():
-        if bouncer.database != database or bouncer.host not in fleet.hosts:
+        if bouncer.database != database or bouncer.host is None:
             continue
-        found[_address(fleet.hosts[bouncer.host].address)] = name
+        found[_address(fleet.host(bouncer.host).address)] = name
         if home and bouncer.host == home.host:
             # On the database's own host it comes over the loopback or a socket.
             found.update({"127.0.0.1": name, "::1": name, "local": name})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from runbook.findings.view import View
-from runbook.model.diagnosis import Finding
-from runbook.model.effects import Question
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runbook.findings.view import View
+    from runbook.model.diagnosis import Finding
+    from runbook.model.effects import Question
 
 #: cause      may be why the database is saturated
 #: also       is not the cause, but matters

@@ -23,7 +23,8 @@ SELECT current_setting('server_version_num')::int AS version_num,
        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS can_read_all,
        pg_has_role(current_user, 'pg_signal_backend', 'USAGE') AS can_signal,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser,
-       to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS server_time""",
+       to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+         AS server_time""",
 )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runbook.model.effects import Question
-from runbook.model.sessions import Snapshot
+
+if TYPE_CHECKING:
+    from runbook.model.sessions import Snapshot
 
 #: Waiting sessions that are looked into. pg_blocking_pids() takes the lock manager's locks for a
 #: moment, once for each, so it is never asked for thousands; the longest waiting tell the root,
@@ -19,7 +22,7 @@ QUESTION = Question(
 WITH waiting AS MATERIALIZED (
   SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'
    ORDER BY state_change LIMIT {LOOKED_INTO})
-SELECT pid, pg_blocking_pids(pid) AS blockers FROM waiting""",
+SELECT pid, pg_blocking_pids(pid) AS blockers FROM waiting""",  # noqa: S608 - a constant, made of constants
 )
 
 #: What pg_blocking_pids() calls a prepared transaction.
@@ -75,4 +78,3 @@ def _above(pid: int, waits: dict[int, tuple[int, ...]]) -> set[int]:
             seen.add(blocker)
             todo.extend(waits.get(blocker, ()))
     return seen
-

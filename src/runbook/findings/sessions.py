@@ -46,7 +46,7 @@ SELECT a.pid, a.backend_type, a.wait_event_type, a.wait_event, a.state, a.applic
   FROM (SELECT NULL::int AS leader_pid) AS before_13
  CROSS JOIN LATERAL (SELECT v.*, leader_pid AS leader FROM pg_stat_activity v) AS a
   LEFT JOIN pg_roles r ON r.oid = a.usesysid
- ORDER BY a.backend_start, a.pid""",
+ ORDER BY a.backend_start, a.pid""",  # noqa: S608 - a constant, made of constants
 )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from runbook.findings import limits, sessions
-from runbook.model.effects import Answers
 from runbook.model.errors import DatabaseError
 from runbook.model.sessions import Snapshot
+
+if TYPE_CHECKING:
+    from runbook.model.effects import Answers
 
 #: Without these two there is nothing to judge.
 NEEDED = (limits.QUESTION, sessions.QUESTION)

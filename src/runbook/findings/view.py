@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from runbook.findings.attribution import Holder, Seat, attribute, seats_of
 from runbook.findings.lock_tree import LockTree, lock_tree
 from runbook.model.diagnosis import Owner, SlotUse
-from runbook.model.fleet import Fleet
 from runbook.model.inventory import Database, Protect
-from runbook.model.sessions import Session, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runbook.model.fleet import Fleet
+    from runbook.model.sessions import Session, Snapshot
 
 #: Percent of the usable slots from which on the database counts as saturated: from here, one
 #: deploy, one failover or one slow query takes the rest (the bands in use are below 70:
@@ -50,9 +54,7 @@ class View:
     @cached_property
     def active(self) -> tuple[Session, ...]:
         """Sessions at work: running a statement, and not waiting for somebody's lock."""
-        return tuple(
-            s for s in self.clients if s.state == "active" and s.wait_event_type != "Lock"
-        )
+        return tuple(s for s in self.clients if s.state == "active" and s.wait_event_type != "Lock")
 
     @cached_property
     def idle(self) -> tuple[Session, ...]:

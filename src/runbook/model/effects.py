@@ -94,6 +94,8 @@ class HttpReply:
     body: str
     error: str
     seconds: float
+    #: False when the question itself could not be put: no such name, an untrusted certificate.
+    asked: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

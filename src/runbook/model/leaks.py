@@ -12,7 +12,8 @@ from runbook.model.sessions import Session
 #:   outlived             idle, and older than the pool lets any connection become
 #:   idle_in_transaction  inside a transaction, without a word, for too long; nobody waits for it
 #:   blocker              named by the user: the root of a lock pile-up
-Rule = Literal["over_pool", "outlived", "idle_in_transaction", "blocker"]
+#:   idle_age             idle for long, and nothing else: no proof, for suspects only
+Rule = Literal["over_pool", "outlived", "idle_in_transaction", "blocker", "idle_age"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,10 +7,12 @@ standard_conforming_strings on, which our connections set), and errs on the side
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 Kind = Literal["code", "literal", "identifier", "comment"]
 
@@ -213,7 +215,11 @@ def reading_statement(sql: str) -> str:
     statement = single_statement(sql)
     first = _WORD.search(statement)
     # An opening parenthesis may come before SELECT.
-    if first is None or first[0].lower() not in _READING or statement[: first.start()].strip("( \n"):
+    if (
+        first is None
+        or first[0].lower() not in _READING
+        or statement[: first.start()].strip("( \n")
+    ):
         word = first[0] if first else statement[:20]
         raise ValueError(f"{word!r} does not begin a read-only statement ({', '.join(_READING)})")
     for name in _names(statement):
@@ -269,7 +275,7 @@ def placeholders(sql: str) -> tuple[str, ...]:
         names = _PLACEHOLDER.findall(token.text) if token.kind != "comment" else []
         if names and token.kind != "code":
             raise ValueError(
-                f"%({names[0]})s stands inside quotes: write it without, its value is quoted for you"
+                f"%({names[0]})s stands inside quotes: leave them out, its value is quoted for you"
             )
         found.update(dict.fromkeys(names))
     return tuple(found)

@@ -17,8 +17,10 @@ LIST_ARGV = ("sudo", "-n", "-l")
 
 _RUNS_AS = re.compile(r"\((?P<users>[^:)]*)(?::[^)]*)?\)\s*")
 _TAG = re.compile(r"(?P<tag>[A-Z_]+):\s*")
-_OPTION = re.compile(r"(ROLE|TYPE|PRIVS|LIMITPRIVS|APPARMOR_PROFILE|CWD|CHROOT|TIMEOUT"
-                     r"|NOTBEFORE|NOTAFTER)=\S+\s+")
+_OPTION = re.compile(
+    r"(ROLE|TYPE|PRIVS|LIMITPRIVS|APPARMOR_PROFILE|CWD|CHROOT|TIMEOUT"
+    r"|NOTBEFORE|NOTAFTER)=\S+\s+"
+)
 _USER = re.compile(r"^User (\S+) may run", re.MULTILINE)
 _WILDCARDS = re.compile(r"[*?\[\]]")
 _SPECIAL = re.compile(r"([,:=\\])")

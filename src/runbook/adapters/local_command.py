@@ -1,0 +1,127 @@
+"""Runs commands on this machine, for hosts with `connection: local`: argv lists, never a shell."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, cast
+
+from runbook.adapters.host_door import DRAIN_S, HostDoor, Kept, out_of_time
+from runbook.model.effects import CommandOutcome
+from runbook.model.errors import CommandFailed
+
+if TYPE_CHECKING:
+    from typing import IO
+
+    from runbook.model.fleet import ResolvedHost
+
+#: Between two looks at whether the command has ended, while it says nothing.
+_TICK_S = 0.05
+_CHUNK = 64 * 1024
+
+
+class LocalDoor(HostDoor):
+    """Performs effects on hosts that are this machine."""
+
+    def close(self) -> None:
+        """Nothing is kept open between commands."""
+
+    def _run(
+        self, host: ResolvedHost, argv: tuple[str, ...], timeout_s: float, *, change: bool
+    ) -> CommandOutcome:
+        started = time.monotonic()
+        process = _start(host.name, argv)
+        streams = _Streams(process)
+        try:
+            if not streams.follow(started + timeout_s):
+                if not change:
+                    _kill_group(process)
+                raise out_of_time(host.name, argv, timeout_s, change=change)
+        finally:
+            streams.close()
+        return CommandOutcome(
+            exit_code=process.returncode,
+            stdout=streams.stdout.text(),
+            stderr=streams.stderr.text(),
+            seconds=time.monotonic() - started,
+        )
+
+
+def _start(host: str, argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    """Start the command in its own process group: a Ctrl-C here is not a Ctrl-C there."""
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise CommandFailed(
+            f"{host}: {shlex.join(argv)} cannot be run: {why}",
+            hint="on a host with `connection: local` commands run on this very machine: is the"
+            " program installed here, and is its path right?",
+        ) from None
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.wait(timeout=DRAIN_S)
+
+
+class _Streams:
+    """Both streams of a process, read side by side and kept within bounds."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.stdout, self.stderr = Kept(), Kept()
+        self._process = process
+        self._selector = selectors.DefaultSelector()
+        for pipe, kept in ((process.stdout, self.stdout), (process.stderr, self.stderr)):
+            os.set_blocking(cast("IO[bytes]", pipe).fileno(), False)
+            self._selector.register(cast("IO[bytes]", pipe), selectors.EVENT_READ, kept)
+
+    def follow(self, deadline: float) -> bool:
+        """Read until the process has ended; False when the deadline came first."""
+        ended_at: float | None = None
+        while self._selector.get_map() or self._process.poll() is None:
+            now = time.monotonic()
+            if ended_at is None and self._process.poll() is not None:
+                ended_at = now
+            if ended_at is not None and now > ended_at + DRAIN_S:
+                break
+            if ended_at is None and now >= deadline:
+                return False
+            self._read_some(min(_TICK_S, max(0.0, deadline - now)) if ended_at is None else _TICK_S)
+        return True
+
+    def close(self) -> None:
+        self._selector.close()
+        for pipe in (self._process.stdout, self._process.stderr):
+            cast("IO[bytes]", pipe).close()
+
+    def _read_some(self, seconds: float) -> None:
+        if not self._selector.get_map():
+            self._wait(seconds)
+            return
+        for key, _ in self._selector.select(seconds):
+            data = os.read(key.fd, _CHUNK)
+            if data:
+                key.data.add(data)
+            else:
+                self._selector.unregister(key.fileobj)
+
+    def _wait(self, seconds: float) -> None:
+        """Both streams are closed, and the process is still there."""
+        try:
+            self._process.wait(timeout=max(seconds, 0.001))
+        except subprocess.TimeoutExpired:
+            return

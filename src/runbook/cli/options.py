@@ -1,0 +1,61 @@
+"""Options that several commands share, in one wording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+inventory = click.option(
+    "-i",
+    "--inventory",
+    metavar="FILE",
+    help="The inventory; else RUNBOOK_INVENTORY, ./inventory.yaml, ~/.config/runbook, /etc/runbook.",
+)
+dry_run = click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Look at everything live, show what would be done, change nothing.",
+)
+yes = click.option("--yes", is_flag=True, help="Do not ask; needed when there is no terminal.")
+incident = click.option("--incident", metavar="ID", help="The incident that this is for; recorded.")
+parameters = click.option(
+    "-p",
+    "--param",
+    "params",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="A parameter of the playbook; may be given several times.",
+)
+
+
+def output(*formats: str) -> Callable[[CommandT], CommandT]:
+    """Return the --format option with these choices; the first is the default."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="How the result is written to stdout.",
+    )
+
+
+def parse_parameters(params: tuple[str, ...]) -> dict[str, str]:
+    """Return NAME=VALUE words as a mapping.
+
+    Raises:
+        click.BadParameter: for a word without `=` or a name given twice.
+    """
+    given: dict[str, str] = {}
+    for word in params:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{word!r} is not NAME=VALUE", param_hint="-p")
+        if name in given:
+            raise click.BadParameter(f"{name} is given twice", param_hint="-p")
+        given[name] = value
+    return given

@@ -1,0 +1,145 @@
+"""`runbook remediate [TARGET]`: the smallest safe thing, shown before it is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runbook.cli import options
+
+if TYPE_CHECKING:
+    from runbook.cli.running import Request
+    from runbook.model.fleet import Fleet
+
+#: Cause -> the shipped playbook that relieves it. A cause that is not here has no remedy that is
+#: safe without a person's judgement; the diagnosis says what to do by hand.
+REMEDIES = {
+    "leaked-sessions": "terminate-idle",
+    "idle-in-transaction": "terminate-idle",
+    "lock-pile-up": "terminate-blocker",
+}
+
+
+@click.command("remediate")
+@click.argument("target", required=False)
+@click.option("--terminate-idle", is_flag=True, help="Terminate leaked idle sessions, guarded.")
+@click.option("--terminate-blocker", is_flag=True, help="Terminate the idle root of a lock pile-up.")
+@click.option("--rolling-restart", is_flag=True, help="Restart app servers in gated batches.")
+@click.option("--service", help="--rolling-restart: which service, when TARGET has several.")
+@options.inventory
+@options.parameters
+@options.dry_run
+@options.yes
+@options.incident
+@options.output("text", "json")
+def command(
+    target: str | None,
+    terminate_idle: bool,
+    terminate_blocker: bool,
+    rolling_restart: bool,
+    service: str | None,
+    inventory: str | None,
+    params: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    incident: str | None,
+    output_format: str,
+) -> int:
+    """Relieve the database TARGET: show the exact sessions or units, ask, do it, prove it.
+
+    Without a flag: diagnose, and propose the smallest fitting remedy.
+    """
+    from runbook import wiring
+    from runbook.cli.running import Request
+
+    chosen = [terminate_idle, terminate_blocker, rolling_restart]
+    if sum(chosen) > 1:
+        raise click.UsageError("choose one of --terminate-idle, --terminate-blocker, --rolling-restart")
+    if service and not rolling_restart:
+        raise click.UsageError("--service goes with --rolling-restart")
+    fleet = wiring.load_fleet(inventory)
+    request = Request(
+        playbook="",
+        target=target,
+        params=options.parse_parameters(params),
+        rehearsal=dry_run,
+        yes=yes,
+        incident=incident,
+    )
+    if rolling_restart:
+        return _run(request, fleet, "rolling-restart", _service(fleet, target, service), output_format)
+    if target is None:
+        raise click.UsageError("name the database: runbook remediate TARGET")
+    if terminate_idle or terminate_blocker:
+        name = "terminate-idle" if terminate_idle else "terminate-blocker"
+        return _run(request, fleet, name, target, output_format)
+    return _propose(request, fleet, target, output_format)
+
+
+def _run(request: Request, fleet: Fleet, playbook: str, target: str, output_format: str) -> int:
+    from dataclasses import replace
+
+    from runbook.cli.rendering.summary import show_outcome
+    from runbook.cli.running import EXIT_CODES, run_playbook
+
+    outcome = run_playbook(replace(request, playbook=playbook, target=target), fleet)
+    show_outcome(outcome, output_format)
+    return EXIT_CODES[outcome.finish.status]
+
+
+def _propose(request: Request, fleet: Fleet, target: str, output_format: str) -> int:
+    """Diagnose, and run the playbook for the first cause that has one."""
+    from runbook.cli.diagnose import diagnose
+    from runbook.cli.rendering import diagnosis_text
+    from runbook.cli.rendering.consoles import notes
+
+    diagnosis = diagnose(fleet, target, request.incident)
+    diagnosis_text.render(diagnosis, notes())
+    found = [diagnosis.finding, *diagnosis.also]
+    remedy = next((REMEDIES[f.cause] for f in found if f.cause in REMEDIES), None)
+    if remedy is None:
+        notes().print(_no_remedy(diagnosis))
+        return 0
+    notes().print(f"\nThe smallest remedy that fits: {remedy}.", style="bold")
+    return _run(request, fleet, remedy, target, output_format)
+
+
+def _no_remedy(diagnosis: Any) -> str:
+    if diagnosis.healthy:
+        return "\nNothing to remedy: nothing was changed."
+    return (
+        f"\nNothing here that runbook would do by itself about {diagnosis.finding.cause}:"
+        " nothing was changed. What to do is said above."
+    )
+
+
+def _service(fleet: Fleet, target: str | None, service: str | None) -> str:
+    """Return the one service that is meant.
+
+    Raises:
+        UsageError: when there is none, or more than one.
+    """
+    from runbook.model.errors import UsageError
+
+    if service is not None:
+        database = fleet.service(service).database
+        if target is not None and database != target:
+            raise UsageError(
+                f"service {service!r} uses database {database!r}, not {target!r}",
+                hint=f"runbook remediate {database} --rolling-restart --service {service}"
+                if database
+                else f"runbook remediate --rolling-restart --service {service}",
+            )
+        return service
+    candidates = fleet.inventory.services
+    if target is not None:
+        fleet.database(target)
+        candidates = fleet.services_of(target)
+    if len(candidates) == 1:
+        return next(iter(candidates))
+    of = f" that use {target}" if target else ""
+    raise UsageError(
+        f"there are {len(candidates)} services{of}: {', '.join(candidates) or 'none'}",
+        hint="name one with --service NAME" if candidates else "add one to the inventory",
+    )

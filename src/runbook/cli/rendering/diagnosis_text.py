@@ -1,0 +1,169 @@
+"""A diagnosis for people: the answer first, the one command to run next last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from runbook.cli.rendering.page import Page
+from runbook.cli.rendering.safe import safe
+from runbook.cli.rendering.slots import bar, legend
+from runbook.model.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from runbook.model.diagnosis import Diagnosis, Finding, PoolUse, SlotUse
+
+#: Owners that are listed; those beyond are summed up, and `--format json` has them all.
+OWNERS_SHOWN = 10
+#: Below this many columns, a table becomes a list.
+NARROW = 60
+
+#: What the sessions that a finding speaks of are called in the table of owners.
+_CONCERNED = {
+    "leaked-sessions": "leaked",
+    "idle-in-transaction": "silent",
+    "lock-pile-up": "in queue",
+    "slow-queries": "slow",
+    "surge": "at work",
+}
+
+#: One row of the table: whose, sessions, pool, concerned, and the longest idle time.
+Row = tuple[str, str, str, str, str]
+
+
+def render(diagnosis: Diagnosis, console: Console) -> None:
+    """Print a diagnosis; readable at 80 columns and below, without colour, and in a pager."""
+    page = Page(console)
+    _answer(page, diagnosis)
+    _slots(page, diagnosis)
+    _whose(page, diagnosis)
+    page.bullets("Evidence", diagnosis.finding.evidence)
+    page.bullets("Also", (f"{f.title} ({f.confidence})" for f in diagnosis.also))
+    page.bullets("Less likely", (f"{f.title}: {f.because}" for f in diagnosis.runners_up))
+    page.bullets("Not seen", diagnosis.unseen)
+    _next(page, diagnosis.finding)
+
+
+def _answer(page: Page, diagnosis: Diagnosis) -> None:
+    finding = diagnosis.finding
+    page.wrapped(_sentence(finding.title), style="bold green" if diagnosis.healthy else "bold red")
+    page.wrapped(
+        f"{finding.cause} on {diagnosis.target}, {_sure(finding)}: {finding.because}", style="dim"
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] if not text[:2].isupper() else text
+
+
+def _sure(finding: Finding) -> str:
+    words = {
+        "certain": "certain",
+        "strong": "strong proof",
+        "likely": "likely",
+        "weak": "a hint only",
+    }
+    return words[finding.confidence]
+
+
+def _slots(page: Page, diagnosis: Diagnosis) -> None:
+    slots = diagnosis.slots
+    page.blank()
+    page.line(Text(f"{slots.used} of {slots.usable} slots in use ({slots.percent}%)", style="bold"))
+    width = min(page.width, 80) - 2
+    page.line(Text("  ").append_text(bar(diagnosis, width, unicode=page.unicode)))
+    page.flowed(legend(diagnosis, unicode=page.unicode))
+    page.wrapped(_arithmetic(slots), indent=2, style="dim")
+    page.wrapped(_server(diagnosis), indent=2, style="dim")
+    for refusal in diagnosis.server.refusals:
+        page.wrapped(f"before that, refused: {refusal}", indent=2, style="dim")
+
+
+def _arithmetic(slots: SlotUse) -> str:
+    """Return how the usable slots come about: only what is not 0 is subtracted."""
+    terms = [f"max_connections {slots.max_connections}"]
+    taken = (
+        (slots.superuser_reserved, "reserved for superusers"),
+        (slots.reserved, "reserved_connections"),
+        (slots.superuser_sessions, "held by superusers"),
+    )
+    terms += [f"{number} {words}" for number, words in taken if number]
+    return f"{' - '.join(terms)} = {slots.usable} usable"
+
+
+def _server(diagnosis: Diagnosis) -> str:
+    server = diagnosis.server
+    standby = ", a standby" if server.in_recovery else ""
+    door = "" if server.rung == "connect" else f", through the {server.rung} door"
+    took = server.connect_ms + server.query_ms
+    return (
+        f"PostgreSQL {server.version.split(' ')[0]}{standby}, seen at {server.server_time}"
+        f" in {took:.0f} ms{door}"
+    )
+
+
+def _whose(page: Page, diagnosis: Diagnosis) -> None:
+    rows = list(_rows(diagnosis))
+    if not rows:
+        return
+    heads = ("Whose", "sessions", "pool", _CONCERNED.get(diagnosis.finding.cause, ""), "idle for")
+    shown, rest = rows[:OWNERS_SHOWN], rows[OWNERS_SHOWN:]
+    page.blank()
+    if page.width < NARROW:
+        page.bullets("Whose", (_listed(heads, row) for row in shown), blank=False)
+    else:
+        page.table(heads, shown)
+    if rest:
+        held = sum(int(row[1]) for row in rest)
+        page.wrapped(
+            f"and {len(rest)} more with {held} sessions (--format json lists all)", indent=2
+        )
+
+
+def _rows(diagnosis: Diagnosis) -> Iterable[Row]:
+    """Yield the finding's owners, then the other pools that hold sessions."""
+    pools = {(pool.service, pool.host): pool for pool in diagnosis.pools}
+    for owner in diagnosis.finding.owners:
+        pool = pools.pop((owner.service or "", owner.host or ""), None)
+        label = owner.label
+        if not owner.service and owner.role:
+            label += f", role {owner.role}"
+        concerned = str(owner.concerned) if diagnosis.finding.cause in _CONCERNED else ""
+        yield (label, str(owner.sessions), _number(owner.budget), concerned, _oldest(pool))
+    for pool in sorted(pools.values(), key=lambda pool: -pool.sessions):
+        if pool.sessions:
+            label = f"{pool.service} on {pool.host}"
+            yield (label, str(pool.sessions), _number(pool.budget), "", _oldest(pool))
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else str(value)
+
+
+def _oldest(pool: PoolUse | None) -> str:
+    if pool is None or pool.oldest_idle_s is None:
+        return ""
+    return format_duration(pool.oldest_idle_s)
+
+
+def _listed(heads: Row, row: Row) -> str:
+    """Return one row as a sentence, for narrow terminals."""
+    said = [
+        f"{head} {cell}" for head, cell in zip(heads[1:], row[1:], strict=True) if head and cell
+    ]
+    return f"{row[0]}: {', '.join(said)}"
+
+
+def _next(page: Page, finding: Finding) -> None:
+    if finding.advice:
+        page.heading("What to do")
+        page.wrapped(finding.advice, indent=2)
+    if finding.command:
+        page.heading("Next")
+        # Never wrapped: it is there to be copied.
+        page.unwrapped(Text("  ").append(safe(finding.command), style="bold cyan"))

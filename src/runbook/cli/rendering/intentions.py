@@ -1,0 +1,42 @@
+"""What a run would touch, before it is confirmed: the very sessions, units and commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from runbook.cli.rendering.steps import INTENTIONS
+from runbook.engine.outcomes import first_phase, target_results
+from runbook.model.document import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from runbook.model.plan import Node, Plan, Result
+
+#: Draws what one step would do, from what its looks found.
+Intention = Callable[["Node", Mapping[str, "Result"], "Console"], None]
+
+
+def show_intentions(plan: Plan, results: Mapping[str, Result], console: Console) -> None:
+    """Print what every changing step of a plan would touch."""
+    for node in plan.nodes:
+        looked = target_results(node, first_phase(node), results)
+        if not node.changes or not looked:
+            continue
+        condition = f"  (only if {node.when})" if node.when else ""
+        console.print(f"\nWould: {visible(node.name)}{condition}", style="bold", markup=False)
+        INTENTIONS.get(node.verb, _lines)(node, looked, console)
+        untried = dict.fromkeys(line for r in looked.values() for line in r.not_exercised)
+        if untried:
+            console.print("NOT exercised by looking:", style="dim")
+            for line in untried:
+                console.print(f"  - {visible(line)}", style="dim")
+
+
+def _lines(node: Node, looked: Mapping[str, Result], console: Console) -> None:  # noqa: ARG001
+    for result in looked.values():
+        for line in result.touches:
+            console.print(f"  {visible(line)}")
+        if not result.touches:
+            console.print(f"  nothing: {visible(result.summary)}")

@@ -1,0 +1,73 @@
+"""A rolling restart on the screen: the batches before, the table of hosts after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from runbook.model.document import visible
+from runbook.model.units import format_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from runbook.engine.outcomes import StepOutcome
+    from runbook.model.plan import Node, Result
+
+_STYLES = {"ok": "green", "rehearsed": "cyan", "not reached": "dim"}
+
+
+def show_intention(node: Node, looked: Mapping[str, Result], console: Console) -> None:
+    """Print the batches, with each host's command and how it is now."""
+    hosts = sorted(
+        (t for t in node.targets if t in looked and looked[t].good),
+        key=lambda target: bool(looked[target].data.get("healthy", True)),
+    )
+    console.print(
+        f"  {len(hosts)} hosts in {_batches(node.batches, len(hosts))};"
+        f" at least {node.min_available} stay healthy; halts when more than"
+        f" {node.max_failures} fail, and at once when the first does"
+    )
+    ordered = iter(hosts)
+    for number, size in enumerate(node.batches, start=1):
+        for target in islice(ordered, size):
+            result = looked[target]
+            state = "healthy" if result.data.get("healthy", True) else "DOWN already"
+            command = "; ".join(visible(line) for line in result.touches)
+            console.print(f"  batch {number}  {command}  ({state})", soft_wrap=True)
+    for target in node.targets:
+        if target in looked and not looked[target].good:
+            console.print(f"  left out  {target}: {visible(looked[target].summary)}", style="red")
+
+
+def _batches(sizes: tuple[int, ...], hosts: int) -> str:
+    left, told = hosts, []
+    for size in sizes:
+        if left <= 0:
+            break
+        told.append(str(min(size, left)))
+        left -= size
+    word = "batch" if len(told) == 1 else "batches"
+    return f"{len(told)} {word} of {', '.join(told)}"
+
+
+def show_outcome(step: StepOutcome, results: Mapping[str, Any], console: Console) -> None:  # noqa: ARG001
+    """Print one line a host, and what to run by hand where one did not come back."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2), show_edge=False)
+    for column in ("host", "outcome", "took", "what was seen"):
+        table.add_column(column, overflow="fold")
+    for target in step.node.targets:
+        result = step.by_target.get(target)
+        status = result.status if result else "not reached"
+        seconds = result.data.get("seconds") if result else None
+        table.add_row(
+            Text(target),
+            Text(status, style=_STYLES.get(status, "bold red")),
+            Text(format_duration(seconds) if seconds is not None else ""),
+            Text(visible(result.summary) if result else "nothing was done there"),
+        )
+    console.print(table)

@@ -1,0 +1,113 @@
+"""The end of a run: what was done, what was not, how to check it by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runbook.cli.rendering.consoles import results as results_console
+from runbook.cli.rendering.intentions import show_intentions
+from runbook.cli.rendering.steps import OUTCOMES
+from runbook.model.document import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from runbook.engine.executor import RunOutcome
+    from runbook.engine.outcomes import StepOutcome
+
+#: Grows when a key changes its meaning or goes.
+SCHEMA_VERSION = 1
+
+_HEADLINES = {
+    "done": ("Done.", "bold green"),
+    "rehearsed": ("Rehearsed: everything above was looked at live; nothing was changed.", "bold cyan"),
+    "failed": ("FAILED.", "bold red"),
+    "halted": ("HALTED: no further host was touched.", "bold red"),
+    "refused": ("REFUSED: nothing was changed.", "bold red"),
+    "unknown": ("UNKNOWN: a person must look.", "bold red"),
+    "interrupted": ("INTERRUPTED.", "bold yellow"),
+}
+
+
+def show_outcome(outcome: RunOutcome, output_format: str) -> None:
+    """Write a run's outcome to stdout."""
+    if output_format == "json":
+        click.echo(json.dumps(as_json(outcome), indent=2))
+        return
+    console = results_console()
+    if outcome.plan.rehearsal:
+        show_intentions(outcome.plan, outcome.results, console)
+    else:
+        for step in outcome.steps:
+            _step(step, outcome.results, console)
+    _end(outcome, console)
+
+
+def as_json(outcome: RunOutcome) -> dict[str, Any]:
+    """Return a run's outcome as the documented JSON (docs/json/run.md)."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": outcome.run_id,
+        "playbook": outcome.plan.playbook,
+        "target": outcome.plan.target,
+        "rehearsal": outcome.plan.rehearsal,
+        "plan_hash": outcome.plan.hash,
+        "status": outcome.finish.status,
+        "reason": outcome.finish.reason,
+        "not_reached": list(outcome.finish.not_reached),
+        "steps": [
+            {
+                "name": step.node.name,
+                "verb": step.node.verb,
+                "status": step.result.status if step.result else "not_reached",
+                "summary": step.result.summary if step.result else "",
+                "targets": {target: asdict(r) for target, r in step.by_target.items()},
+            }
+            for step in outcome.steps
+        ],
+        "looks": {
+            key: asdict(result)
+            for key, result in outcome.results.items()
+            if key.split("/")[1] in {"prepare", "preflight", "admit"}
+        },
+    }
+
+
+def _step(step: StepOutcome, results: Mapping[str, Any], console: Console) -> None:
+    if step.result is None:
+        return
+    console.print(f"\n{visible(step.node.name)}", style="bold")
+    OUTCOMES.get(step.node.verb, _default)(step, results, console)
+
+
+def _default(step: StepOutcome, results: Mapping[str, Any], console: Console) -> None:  # noqa: ARG001
+    for target, result in step.by_target.items():
+        console.print(f"  {visible(target)}: {result.status} {visible(result.summary)}".rstrip())
+        for stream in ("stdout", "stderr"):
+            for line in str(result.data.get(stream, "")).splitlines():
+                console.print(f"    {visible(line)}", soft_wrap=True)
+        for row in result.data.get("rows", []):
+            console.print(f"    {visible(json.dumps(row, default=str))}", soft_wrap=True)
+
+
+def _end(outcome: RunOutcome, console: Console) -> None:
+    headline, style = _HEADLINES[outcome.finish.status]
+    reason = f" {visible(outcome.finish.reason)}" if outcome.finish.reason else ""
+    console.print()
+    console.print(headline, style=style, end="")
+    console.print(reason, soft_wrap=True)
+    if outcome.finish.not_reached:
+        console.print(f"Not reached: {', '.join(outcome.finish.not_reached)}")
+    by_hand = dict.fromkeys(
+        line for result in outcome.results.values() for line in result.by_hand
+    )
+    if by_hand and not outcome.plan.rehearsal:
+        console.print("By hand:" if outcome.finish.status != "done" else "To check it by hand:")
+        for line in by_hand:
+            console.print(f"  {visible(line)}", soft_wrap=True)
+    console.print(f"Run {outcome.run_id}: `runbook runs show {outcome.run_id}`", style="dim")

@@ -1,0 +1,48 @@
+"""`runbook run PLAYBOOK [TARGET]`: any playbook, shipped or one's own."""
+
+from __future__ import annotations
+
+import click
+
+from runbook.cli import options
+
+
+@click.command("run")
+@click.argument("playbook")
+@click.argument("target", required=False)
+@options.inventory
+@options.parameters
+@options.dry_run
+@options.yes
+@options.incident
+@options.output("text", "json")
+def command(
+    playbook: str,
+    target: str | None,
+    inventory: str | None,
+    params: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    incident: str | None,
+    output_format: str,
+) -> int:
+    """Run PLAYBOOK: the name of a shipped one, or a path; TARGET is what it is pointed at."""
+    from runbook import wiring
+    from runbook.cli.rendering.summary import show_outcome
+    from runbook.cli.running import EXIT_CODES, Request, run_playbook
+
+    given = options.parse_parameters(params)
+    fleet = wiring.load_fleet(inventory)
+    outcome = run_playbook(
+        Request(
+            playbook=playbook,
+            target=target,
+            params=given,
+            rehearsal=dry_run,
+            yes=yes,
+            incident=incident,
+        ),
+        fleet,
+    )
+    show_outcome(outcome, output_format)
+    return EXIT_CODES[outcome.finish.status]

@@ -1,0 +1,154 @@
+"""Runs a playbook for a command: plan, confirm, progress, signals, exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from runbook import wiring
+from runbook.cli.rendering.consoles import notes
+from runbook.cli.rendering.errors import error_text
+from runbook.model.errors import ExitCode, NotConfirmed
+
+if TYPE_CHECKING:
+    from runbook.engine.executor import LocalExecutor, RunOutcome
+    from runbook.model.fleet import Fleet
+    from runbook.model.plan import Confirm, Plan, Result
+
+#: How a run's end becomes the process's exit code.
+EXIT_CODES = {
+    "done": ExitCode.DONE,
+    "rehearsed": ExitCode.DONE,
+    "failed": ExitCode.FAILED,
+    "halted": ExitCode.FAILED,
+    "refused": ExitCode.REFUSED,
+    "unknown": ExitCode.UNKNOWN,
+    "interrupted": ExitCode.INTERRUPTED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    playbook: str
+    target: str | None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    rehearsal: bool = False
+    yes: bool = False
+    incident: str | None = None
+    #: Say nothing while it works; for runs whose only point is their result.
+    quiet: bool = False
+
+
+def run_playbook(request: Request, fleet: Fleet) -> RunOutcome:
+    """Plan and run a playbook, showing progress on stderr.
+
+    Raises:
+        RunbookError: when it cannot be planned, locked, or journaled.
+    """
+    from runbook.engine.compile import make_plan
+
+    playbook = wiring.load_playbook(request.playbook)
+    plan = make_plan(
+        playbook,
+        fleet=fleet,
+        target=request.target,
+        given=request.params,
+        rehearsal=request.rehearsal,
+    )
+    return run_plan(plan, request, fleet)
+
+
+def run_plan(plan: Plan, request: Request, fleet: Fleet) -> RunOutcome:
+    """Run a frozen plan.
+
+    Raises:
+        RunbookError: see `run_playbook`.
+    """
+    from runbook.cli.rendering.progress import open_progress
+
+    needs_yes = any(node.changes for node in plan.nodes) and not request.rehearsal
+    if needs_yes and not request.yes and not sys.stdin.isatty():
+        raise NotConfirmed(
+            f"{plan.playbook} changes things, and there is no terminal to ask at",
+            hint="--dry-run shows what it would do; --yes does it without asking",
+        )
+    with (
+        open_progress(plan, quiet=request.quiet) as progress,
+        wiring.open_run(
+            plan,
+            fleet,
+            watchers=(progress,),
+            confirmer=_confirmer(request, progress.pause),
+            incident=request.incident,
+        ) as run,
+        _signals(run.executor),
+    ):
+        if run.unjournaled is not None:
+            notes().print(f"warning: {error_text(run.unjournaled)}", markup=False)
+        outcome = run.executor.run(plan)
+    for complaint in run.executor.complaints.values():
+        notes().print(f"warning: {error_text(complaint)}", markup=False)
+    return outcome
+
+
+def _confirmer(
+    request: Request, pause: Callable[[], None]
+) -> Callable[[Confirm, Plan, Mapping[str, Result]], tuple[bool, str]]:
+    def confirm(asked: Confirm, plan: Plan, results: Mapping[str, Result]) -> tuple[bool, str]:
+        from runbook.cli.rendering.intentions import show_intentions
+
+        pause()
+        show_intentions(plan, results, notes())
+        if request.yes:
+            notes().print(f"Confirmed by --yes (plan {asked.hash}).", highlight=False)
+            return True, f"{wiring.who()} (--yes)"
+        return _ask(asked), wiring.who()
+
+    return confirm
+
+
+def _ask(asked: Confirm) -> bool:
+    count = len(asked.touches)
+    things = "1 change" if count == 1 else f"{count} changes"
+    notes().print(f"\nDo {things} as shown (plan {asked.hash})? [y/N] ", end="", markup=False)
+    try:
+        answer = input()
+    except EOFError:
+        return False
+    return answer.strip().lower() in {"y", "yes"}
+
+
+@contextmanager
+def _signals(executor: LocalExecutor) -> Iterator[None]:
+    """The first Ctrl-C, SIGTERM or SIGHUP starts nothing more; the second stops waiting."""
+    asked = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        busy = executor.interrupt()
+        if not busy:
+            return
+        what = ", ".join(key.rsplit("/", 1)[-1] for key in busy)
+        print(
+            f"\n{signal.Signals(number).name}: finishing {what}, then stopping."
+            " Once more: stop waiting for it.",
+            file=sys.stderr,
+        )
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

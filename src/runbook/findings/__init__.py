@@ -1,0 +1,1 @@
+"""Why is the database saturated: questions, and the judges of their answers, side by side."""

@@ -1,0 +1,127 @@
+"""Do sessions queue behind somebody's lock?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runbook.findings.finding_type import FindingType, Verdict
+from runbook.findings.leak_proof import prove
+from runbook.findings.lock_tree import PREPARED_TRANSACTION, QUESTION
+from runbook.findings.words import age, common_statements, count, psql, remediate, session_words
+from runbook.findings.words import statement as one_line
+from runbook.model.diagnosis import Confidence, Finding
+from runbook.model.leaks import LeakPolicy
+
+if TYPE_CHECKING:
+    from runbook.findings.view import View
+    from runbook.model.sessions import Session
+
+#: Percent of the sessions that wait for locks from which on it is a pile-up: ordinary contention
+#: keeps a few percent waiting at a time, a stuck root gathers every worker that meets it.
+PERCENT = 20
+#: Two waiting sessions are contention, whatever their percentage.
+AT_LEAST = 3
+#: Evidence names this many roots.
+ROOTS_NAMED = 3
+
+
+def judge(view: View) -> Verdict | None:
+    """A pile-up is a cause once it holds its share of the sessions; below, it is mentioned."""
+    waiting = [s for s in view.clients if s.wait_event_type == "Lock"]
+    if not waiting:
+        return None
+    large = len(waiting) >= AT_LEAST and view.percent_of_used(len(waiting)) >= PERCENT
+    if not large and len(waiting) < AT_LEAST:
+        return None
+    finding = _finding(view, waiting)
+    return Verdict(finding=finding, weight="cause" if large else "also")
+
+
+def _finding(view: View, waiting: list[Session]) -> Finding:
+    pid, behind = next(iter(view.locks.roots.items()), (None, 0))
+    root = view.by_pid.get(pid) if pid is not None else None
+    waits = f"{count(len(waiting), 'session')} {'waits' if len(waiting) == 1 else 'wait'} for locks"
+    concerned = [*waiting, *([root] if root and root.is_client else [])]
+    return Finding(
+        cause="lock-pile-up",
+        title=f"{waits}, {behind} behind {_root_words(view, pid)}" if pid is not None else waits,
+        confidence=_confidence(pid, behind, view),
+        because=_because(pid, behind, view),
+        share=view.share(len(concerned)),
+        evidence=tuple(_evidence(view, waiting)),
+        owners=view.owners(concerned),
+        advice=_advice(root, pid),
+        command=_command(view, root, pid),
+    )
+
+
+def _root_words(view: View, pid: int | None) -> str:
+    root = view.by_pid.get(pid) if pid is not None else None
+    if pid == PREPARED_TRANSACTION:
+        return "a prepared transaction"
+    return session_words(root, view) if root else f"pid {pid}, which has gone since"
+
+
+def _confidence(pid: int | None, behind: int, view: View) -> Confidence:
+    if pid is None:
+        return "likely"
+    return "certain" if behind * 2 >= len(view.locks.waits_for) else "strong"
+
+
+def _because(pid: int | None, behind: int, view: View) -> str:
+    if pid is None:
+        return "the sessions say that they wait for locks; for whose, could not be seen"
+    looked = len(view.locks.waits_for)
+    return f"the server names the blockers: {behind} of {looked} waits looked into lead to one root"
+
+
+def _evidence(view: View, waiting: list[Session]) -> list[str]:
+    longest = max((s.state_age_s or 0.0 for s in waiting), default=0.0)
+    lines = [
+        f"{len(waiting)} of {len(view.clients)} sessions wait for a lock, longest {age(longest)}"
+    ]
+    for pid, behind in list(view.locks.roots.items())[:ROOTS_NAMED]:
+        lines.append(f"root: {_root_words(view, pid)}; behind it: {behind}")
+        root = view.by_pid.get(pid)
+        if root and root.query:
+            lines.append(f"  its last statement: {one_line(root.query)}")
+    return lines + [f"waiting: {line}" for line in common_statements(waiting, 2)]
+
+
+def _advice(root: Session | None, pid: int | None) -> str:
+    if pid == PREPARED_TRANSACTION:
+        return (
+            "A prepared transaction holds the lock: look at pg_prepared_xacts, then COMMIT PREPARED"
+            " or ROLLBACK PREPARED as its transaction manager says."
+        )
+    if root is None:
+        return "Look again: the root has changed since, or could not be seen."
+    if root.idle_in_transaction:
+        return (
+            "Its client has gone silent inside a transaction. Ending it rolls that transaction back"
+            " and lets the others go on."
+        )
+    if root.state == "active":
+        return (
+            "The root is at work. If its statement may be lost, cancel it; the others go on by"
+            " themselves once it is done."
+        )
+    return "The root is idle outside a transaction: it holds a session-level lock; ask its owner."
+
+
+def _command(view: View, root: Session | None, pid: int | None) -> str:
+    if pid == PREPARED_TRANSACTION:
+        return psql(view, "SELECT * FROM pg_prepared_xacts")
+    if prove(view, LeakPolicy(which="blockers")).sessions:
+        return remediate(view, "--terminate-blocker")
+    if root is not None and root.state == "active":
+        return psql(view, f"SELECT pg_cancel_backend({root.pid})")
+    return f"runbook diagnose {view.target}"
+
+
+FINDING = FindingType(
+    name="lock-pile-up",
+    summary="Sessions queue behind a lock, and each that waits holds a connection slot.",
+    judge=judge,
+    questions=(QUESTION,),
+)

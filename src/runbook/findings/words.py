@@ -1,0 +1,81 @@
+"""Phrases that several findings share: counts, ages, commands for people to paste."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from runbook.model.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runbook.findings.view import View
+    from runbook.model.diagnosis import Owner
+    from runbook.model.sessions import Session
+
+#: Characters of a statement that are quoted as evidence.
+STATEMENT_WIDTH = 100
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 session`, `38 sessions`."""
+    return f"{number} {noun if number == 1 else noun + 's'}"
+
+
+def age(seconds: float | None) -> str:
+    """Return an age for people; what is hidden from us is called unknown."""
+    return format_duration(seconds) if seconds is not None else "an unknown time"
+
+
+def statement(query: str) -> str:
+    """Return a statement in one short line; its characters are left to whoever prints it."""
+    line = " ".join(query.split())
+    return line if len(line) <= STATEMENT_WIDTH else line[: STATEMENT_WIDTH - 1] + "…"
+
+
+def common_statements(sessions: Iterable[Session], most: int = 3) -> tuple[str, ...]:
+    """Return the commonest last statements with their counts, one line each."""
+    counted = Counter(statement(s.query) for s in sessions if s.query)
+    return tuple(f"{number} x  {text}" for text, number in counted.most_common(most))
+
+
+def whose(owners: tuple[Owner, ...]) -> str:
+    """Return `shop on web-03 (38), billing on web-01 (4) and 2 more`."""
+    named = [f"{owner.label} ({owner.concerned})" for owner in owners[:2]]
+    more = f" and {len(owners) - 2} more" if len(owners) > 2 else ""
+    return ", ".join(named) + more
+
+
+def filled(view: View) -> str:
+    """Return `97 of 97 slots in use`."""
+    return f"{view.slots.used} of {view.slots.usable} slots in use"
+
+
+def session_words(session: Session, view: View) -> str:
+    """Return who and what a session is: `pid 812 (shop on web-01), idle for 4m 10s`."""
+    holder = view.holder_of.get(session.pid)
+    owner = holder.owner(0).label if holder else (session.backend_type or "a hidden session")
+    return (
+        f"pid {session.pid} ({owner}), {session.state or 'hidden'} for {age(session.state_age_s)}"
+    )
+
+
+def remediate(view: View, flag: str) -> str:
+    """Return the command that applies one remedy to this database."""
+    return f"runbook remediate {shlex.quote(view.target)} {flag}"
+
+
+def psql(view: View, sql: str) -> str:
+    """Return a psql command line for one statement, quoted for a POSIX shell."""
+    if view.database is None:
+        return shlex.join(["psql", "-c", sql])
+    door = view.database.connect
+    who = ["-h", door.host, "-p", str(door.port), "-U", door.user, "-d", door.dbname]
+    return shlex.join(["psql", *who, "-c", sql])
+
+
+def identifier(name: str) -> str:
+    """Return a name quoted as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'

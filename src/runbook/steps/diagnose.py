@@ -1,0 +1,48 @@
+"""The verb `diagnose`: put all questions to a database at once, and name the cause."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runbook.model.effects import AskDatabase, Drive, ask
+from runbook.model.inventory import Closed, Name
+from runbook.model.plan import Result
+from runbook.model.step import StepContext, StepType
+
+if TYPE_CHECKING:
+    from runbook.model.fleet import Fleet
+
+
+class DiagnoseArgs(Closed):
+    """What `diagnose` takes."""
+
+    database: Name
+
+
+def _act(args: DiagnoseArgs, context: StepContext) -> Drive[Result]:
+    questions = context.judge.questions()
+    answers = yield from ask(AskDatabase(database=args.database, questions=questions))
+    snapshot = context.judge.snapshot(args.database, answers)
+    diagnosis = context.judge.diagnose(snapshot, context.fleet)
+    return Result(
+        status="ok",
+        summary=diagnosis.finding.title,
+        data={"diagnosis": diagnosis.model_dump(mode="json")},
+    )
+
+
+def _targets(args: DiagnoseArgs, fleet: Fleet) -> tuple[str, ...]:
+    fleet.database(args.database)  # an unknown name is an error, with the nearest one
+    return (args.database,)
+
+
+DIAGNOSE = StepType(
+    verb="diagnose",
+    summary="Say why a database is out of connections: the cause, its owners, the evidence.",
+    args=DiagnoseArgs,
+    phases={"act": _act},
+    changes=lambda _args: False,
+    targets=_targets,
+    after_crash="repeat",
+    default_timeout_s=60.0,
+)

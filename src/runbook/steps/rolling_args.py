@@ -1,0 +1,151 @@
+"""The arguments of a rolling restart, what they inherit from the service, and what is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from runbook.model.errors import UsageError
+from runbook.model.fleet import Fleet
+from runbook.model.inventory import Closed, GateTiming, Service
+from runbook.model.units import Amount, Duration, amount_ceil, amount_floor
+from runbook.steps.gates import gate_looks
+from runbook.steps.service_manager import manager_of
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+
+Amounts = Annotated[tuple[Amount, ...], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class GateOverride(Closed):
+    """How often gates are asked in this run; what is left out is the service's own."""
+
+    successes: Annotated[int, Field(ge=1, le=100)] | None = None
+    interval: Duration | None = None
+    deadline: Duration | None = None
+
+
+class RollingArgs(Closed):
+    """Restart a service host by host; what is left out is as the inventory says."""
+
+    service: str = Field(description="the inventory's name of the service")
+    hosts: str | None = Field(None, description="a selector: only these of the service's hosts")
+    batches: Amounts | None = Field(
+        None, description="sizes of the batches; the first is the canary, the last repeats"
+    )
+    min_available: Amount | None = Field(None, description="hosts that stay healthy at any time")
+    max_failures: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="halt when more hosts than this have failed; the smaller bound wins"
+    )
+    settle: Duration | None = Field(None, description="how long a restarted unit is watched")
+    gate: GateOverride = GateOverride()
+    admit_deadline: Duration | None = Field(
+        None, description="how long to wait for enough healthy hosts before a batch"
+    )
+    headroom: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="database slots that must be free after each host"
+    )
+    max_hosts: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="refuse to restart more hosts than this; the smaller bound wins"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What holds for this run: the arguments, else the service's own. Times in seconds."""
+
+    batches: tuple[str, ...]
+    min_available: str
+    max_failures: int
+    settle: float
+    gate: GateTiming
+    admit_deadline: float
+    headroom: int
+
+
+def settings(args: RollingArgs, service: Service) -> Settings:
+    """Lay the arguments over the service's own settings."""
+    own = service.rolling
+    override = args.gate.model_dump(exclude_none=True)
+    return Settings(
+        batches=args.batches or own.batches,
+        min_available=args.min_available or own.min_available,
+        max_failures=_smaller(args.max_failures, own.max_failures),
+        settle=own.settle if args.settle is None else args.settle,
+        gate=GateTiming.model_validate({**own.gate.model_dump(), **override}),
+        admit_deadline=own.admit_deadline if args.admit_deadline is None else args.admit_deadline,
+        headroom=own.headroom if args.headroom is None else args.headroom,
+    )
+
+
+def targets(args: RollingArgs, fleet: Fleet) -> tuple[str, ...]:
+    """Return the hosts to restart, in the inventory's order.
+
+    Raises:
+        UsageError: for an unknown service, hosts that it does not run on, or too many hosts.
+    """
+    service = fleet.service(args.service)
+    all_hosts = fleet.select(service.hosts)
+    if args.hosts is None:
+        chosen = all_hosts
+    else:
+        chosen = fleet.select(args.hosts)
+        foreign = [name for name in chosen if name not in all_hosts]
+        if foreign:
+            raise UsageError(
+                f"{args.service} does not run on {', '.join(foreign)}",
+                hint=f"it runs on {', '.join(all_hosts)}; narrow the selector {args.hosts!r}",
+            )
+    _check_count(args, service, chosen)
+    return chosen
+
+
+def freeze(args: RollingArgs, fleet: Fleet) -> Mapping[str, Any]:
+    """Return sizes of the batches, the floor and the threshold, as integers.
+
+    Every gate's URL and every command is filled in once, so that a mistake in one host's values
+    is told before anything is touched.
+
+    Raises:
+        UsageError: see `targets`; and for a URL or a command that cannot be filled in.
+    """
+    service, names = fleet.service(args.service), targets(args, fleet)
+    for name in names:
+        gate_looks(service, fleet.host(name), fleet)
+        manager_of(args.service, service, fleet.host(name), fleet)
+    chosen = settings(args, service)
+    return {
+        "batches": batch_sizes(chosen.batches, len(names)),
+        "min_available": amount_ceil(chosen.min_available, len(names)),
+        "max_failures": chosen.max_failures,
+    }
+
+
+def batch_sizes(amounts: tuple[str, ...], total: int) -> tuple[int, ...]:
+    """Return the size of each batch until `total` hosts are covered; the last amount repeats."""
+    sizes: list[int] = []
+    left = total
+    while left > 0:
+        amount = amounts[min(len(sizes), len(amounts) - 1)]
+        sizes.append(min(left, amount_floor(amount, total)))
+        left -= sizes[-1]
+    return tuple(sizes)
+
+
+def _check_count(args: RollingArgs, service: Service, chosen: tuple[str, ...]) -> None:
+    bounds = [bound for bound in (args.max_hosts, service.max_hosts) if bound is not None]
+    if bounds and len(chosen) > min(bounds):
+        raise UsageError(
+            f"{len(chosen)} hosts are selected, and no run may restart more than {min(bounds)}",
+            hint="narrow it with hosts, or raise max_hosts in the inventory and the playbook",
+        )
+
+
+def _smaller(given: int | None, own: int) -> int:
+    return own if given is None else min(given, own)

@@ -1,0 +1,206 @@
+"""Preflight of a rolling restart: may this host be restarted, and could we prove that it worked?
+
+It only looks. A host that is down is no reason to stop, it is why somebody restarts; a restart
+that is not allowed, or whose success could not be seen, is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from runbook.model.document import visible
+from runbook.model.effects import (
+    CommandOutcome,
+    Drive,
+    Observe,
+    ReadCommand,
+    Rows,
+    Together,
+    UnitState,
+    ask,
+)
+from runbook.model.errors import DoorError, Unreachable
+from runbook.model.plan import Result
+from runbook.model.step import StepContext
+from runbook.model.sudo import LIST_ARGV, sudo_problem, sudo_user, sudoers_line
+from runbook.model.systemd import Unfit, parse_span, start_limit_warning, start_seconds
+from runbook.model.units import format_duration
+from runbook.steps.database_gate import Sessions, row_of, unfit_database
+from runbook.steps.gates import answer_in_words, gate_problem, unaskable
+from runbook.steps.rolling_args import RollingArgs
+from runbook.steps.rolling_subject import Subject, http_replies, in_one_line, subject_of
+
+_BOOT_ARGV = ("cat", "/proc/sys/kernel/random/boot_id", "/proc/uptime")
+_LOOK_TIMEOUT_S = 15.0
+
+NOT_EXERCISED = (
+    "the restarts themselves",
+    "the watch for crash loops",
+    "the gates after a restart",
+    "recovery of a host that does not come back",
+)
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """What preflight has seen of one host so far."""
+
+    subject: Subject
+    seen: Any
+    data: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    healthy: bool = False
+
+
+def preflight(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
+    """Look at one host and say whether it is fit; `data` is what the restart builds on."""
+    subject = subject_of(args, ctx.fleet, ctx.target)
+    try:
+        seen = yield from ask(subject.manager.look())
+    except Unreachable as error:
+        return Result(status="unreachable", summary=in_one_line(error))
+    except DoorError as error:
+        return Result(status="refused", summary=in_one_line(error))
+    unfit = subject.manager.unfit(seen)
+    if unfit is not None:
+        return _refused(subject, seen, unfit)
+    found = _Found(subject=subject, seen=seen)
+    unfit = yield from _look_around(found)
+    if unfit is not None:
+        return _refused(subject, seen, unfit)
+    return _fit(found)
+
+
+def _look_around(found: _Found) -> Drive[Unfit | None]:
+    """Ask everything else at once: sudo, the boot, the gates, the database."""
+    subject = found.subject
+    sessions = subject.sessions()
+    if isinstance(sessions, Unfit):
+        return sessions
+    looks: dict[str, Observe[Any]] = {"boot": _read(subject, _BOOT_ARGV)}
+    if subject.host.sudo:
+        looks["sudo"] = _read(subject, LIST_ARGV)
+    if sessions is not None:
+        looks["database"] = sessions.look()
+    gates = subject.gates()
+    outcomes = yield from ask(Together(effects=(*looks.values(), *gates)))
+    named = dict(zip(looks, outcomes, strict=False))
+    _judge_boot(found, named["boot"])
+    problem = _judge_gates(found, outcomes[len(looks) :])
+    if problem is None and subject.host.sudo:
+        problem = _judge_sudo(subject, named["sudo"])
+    if problem is None and sessions is not None:
+        problem = _judge_database(found, sessions, named["database"])
+    return problem
+
+
+def _read(subject: Subject, argv: tuple[str, ...]) -> ReadCommand:
+    return ReadCommand(host=subject.host.name, argv=argv, timeout_s=_LOOK_TIMEOUT_S)
+
+
+def _judge_boot(found: _Found, outcome: CommandOutcome | DoorError) -> None:
+    """Note which boot this is: a reboot would change every identity as well."""
+    lines = outcome.stdout.split() if isinstance(outcome, CommandOutcome) else []
+    found.data["boot_id"] = lines[0] if len(lines) > 1 else ""
+    if len(lines) > 1 and isinstance(found.seen, UnitState):
+        unit = found.subject.manager.restart_argv()[-1]
+        warning = start_limit_warning(unit, found.seen, float(lines[1]))
+        found.warnings += [warning] if warning else []
+
+
+def _judge_gates(found: _Found, outcomes: tuple[Any, ...]) -> Unfit | None:
+    subject = found.subject
+    failed = next((outcome for outcome in outcomes if isinstance(outcome, DoorError)), None)
+    if failed is not None:
+        return Unfit(problem=failed.message, hint=failed.hint or "")
+    looks, replies = subject.gates(), http_replies(outcomes)
+    found.data["gates"] = [
+        {"url": look.url, "answer": answer_in_words(reply)}
+        for look, reply in zip(looks, replies, strict=True)
+    ]
+    problem = unaskable(looks, replies)
+    if problem is not None:
+        return Unfit(problem=problem, hint="no restart would mend that: look at the gate's URL")
+    why = subject.manager.down(found.seen) or gate_problem(subject.service, replies)
+    found.healthy = why is None
+    found.data["ill"] = why or ""
+    if not looks:
+        found.warnings.append(f"{subject.name} declares no gates: running counts as healthy")
+    return None
+
+
+def _judge_sudo(subject: Subject, outcome: CommandOutcome | DoorError) -> Unfit | None:
+    argv = subject.manager.restart_argv()
+    if isinstance(outcome, DoorError):
+        problem: str | None = outcome.message
+    elif outcome.exit_code != 0:
+        said = visible(outcome.stderr.strip().partition("\n")[0])
+        problem = f"{' '.join(LIST_ARGV)} was refused: {said or outcome.exit_code}"
+    else:
+        problem = sudo_problem(outcome.stdout, argv)
+    if problem is None:
+        return None
+    listed = sudo_user(outcome.stdout) if isinstance(outcome, CommandOutcome) else None
+    line = sudoers_line(listed or subject.host.ssh.user or "USER", argv)
+    return Unfit(
+        problem=f"sudo for `{' '.join(argv)}` is unproven: {problem}",
+        hint=f"this line in sudoers (visudo) allows exactly it: {line}",
+    )
+
+
+def _judge_database(found: _Found, sessions: Sessions, outcome: Rows | DoorError) -> Unfit | None:
+    if isinstance(outcome, DoorError):
+        return Unfit(
+            problem=f"the database gate cannot be asked: {outcome.message}",
+            hint=outcome.hint or f"runbook diagnose {sessions.database}",
+        )
+    row = row_of(outcome)
+    unfit = unfit_database(row, sessions, host_up=found.healthy)
+    found.data["database"] = {
+        "name": sessions.database,
+        "by": str(sessions),
+        **{key: row.get(key) for key in ("used", "usable", "sessions")},
+    }
+    return unfit
+
+
+def _fit(found: _Found) -> Result:
+    subject, manager = found.subject, found.subject.manager
+    timeout = manager.restart_timeout(found.seen)
+    found.warnings += _settle_warning(found)
+    data = {
+        **found.data,
+        "healthy": found.healthy,
+        "baseline": manager.baseline(found.seen),
+        "identity": manager.identity(found.seen),
+        "timeouts": {"restart_s": timeout},
+        "warnings": found.warnings,
+    }
+    state = "healthy" if found.healthy else f"down already: {found.data['ill']}"
+    return Result(
+        status="ok",
+        summary=f"fit; {state}",
+        data=data,
+        touches=subject.footprint(),
+        not_exercised=NOT_EXERCISED,
+    )
+
+
+def _settle_warning(found: _Found) -> list[str]:
+    """A crash loop shows itself only after a start and systemd's pause before the next."""
+    settle = found.subject.settings.settle
+    if not isinstance(found.seen, UnitState) or settle == 0:
+        return []
+    needed = start_seconds(found.seen) + (parse_span(found.seen["RestartUSec"]) or 0.0)
+    if settle > needed:
+        return []
+    return [
+        f"settle {format_duration(settle)} is shorter than a start and systemd's pause before the"
+        f" next ({format_duration(needed)}): a crash loop may pass unseen"
+    ]
+
+
+def _refused(subject: Subject, seen: Any, unfit: Unfit) -> Result:
+    looks = subject.manager.by_hand(seen)[:1]
+    return Result(status="refused", summary=in_one_line(unfit), by_hand=looks)

@@ -1,0 +1,53 @@
+"""Fixtures for tests on the lab: one lab for each test process, reset before each test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .docker_engine import LabUnavailable
+from .lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder, so that `-m "not lab"` leaves the lab out."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker("lab")
+
+
+@pytest.fixture(scope="session")
+def lab_session() -> Iterator[Lab]:
+    """The lab of this test process; RUNBOOK_LAB names one that `python -m lab up` keeps.
+
+    Where no lab can be had this fails, and says what is missing: these tests never skip.
+    """
+    kept = os.environ.get("RUNBOOK_LAB")
+    try:
+        lab = Lab.attach(kept) if kept else start_own()
+    except LabUnavailable as missing:
+        pytest.fail(str(missing), pytrace=False)
+    yield lab
+    if not kept:
+        lab.stop()
+
+
+def start_own() -> Lab:
+    """Start a lab that nobody else uses."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    return Lab.start(app_hosts=3, name=f"test-{os.getpid()}-{worker}", owned=True)
+
+
+@pytest.fixture
+def lab(lab_session: Lab) -> Lab:
+    """The lab, as if it had just been started."""
+    lab_session.reset()
+    return lab_session

@@ -1,0 +1,191 @@
+"""The driver: what was not shown is not touched, a rehearsal changes nothing, errors become results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbook.engine.drive import World, drive
+from runbook.model.effects import (
+    ChangeCommand,
+    Drive,
+    Effect,
+    Now,
+    ReadCommand,
+    Say,
+    Sleep,
+    Together,
+    ask,
+)
+from runbook.model.errors import ConnectionLost, DoorError, StateUnknown, StepFailed, Unreachable
+from runbook.model.plan import Result, Task
+from unit.engine.fakes import MemoryDoor, touch
+
+LOOK = ReadCommand(host="web-0", argv=("ls",))
+
+
+def task(*shown: str, changes: bool = True, timeout_s: float = 60.0) -> Task:
+    """A task that may touch these words."""
+    lines = tuple(line for word in shown for line in touch("web-0", word).footprint())
+    return Task(
+        key="n/act/web-0",
+        node="n",
+        verb="touch",
+        phase="act",
+        target="web-0",
+        args={},
+        timeout_s=timeout_s,
+        changes=changes,
+        shown=lines,
+    )
+
+
+class Bench:
+    """A driver on the bench: one door for everything, and what was noticed."""
+
+    def __init__(self, door: MemoryDoor, *, rehearsal: bool = False) -> None:
+        self.noticed: list[tuple[str, dict[str, Any]]] = []
+        self.slept: list[float] = []
+        self._clock = 0.0
+        self.world = World(
+            doors={ReadCommand: door, ChangeCommand: door},
+            rehearsal=rehearsal,
+            sleep=self._sleep,
+            clock=lambda: self._clock,
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self._clock += seconds
+
+    def run(self, steps: Drive[Result], for_task: Task) -> Result:
+        """Drive the steps to their end."""
+        return drive(steps, for_task, self.world, lambda kind, data: self.noticed.append((kind, data)))
+
+
+def touching(*words: str) -> Drive[Result]:
+    """A step that touches words, one after the other."""
+    for word in words:
+        yield from ask(touch("web-0", word))
+    return Result(status="ok", summary="touched")
+
+
+def test_a_change_is_announced_before_it_is_made() -> None:
+    order: list[str] = []
+    door = MemoryDoor(lambda _effect: order.append("made"))
+    bench = Bench(door)
+    drive(touching("a"), task("a"), bench.world, lambda kind, _data: order.append(kind))
+    assert order == ["intended", "made", "changed"]
+
+
+def test_what_was_not_shown_is_not_touched() -> None:
+    door = MemoryDoor()
+    result = Bench(door).run(touching("a", "b"), task("a"))
+    assert result.status == "refused"
+    assert "b" in result.summary
+    assert door.asked == [touch("web-0", "a")]
+
+
+def test_a_task_that_may_not_change_anything_does_not_even_when_it_was_shown() -> None:
+    door = MemoryDoor()
+    assert Bench(door).run(touching("a"), task("a", changes=False)).status == "refused"
+    assert door.asked == []
+
+
+def test_a_rehearsal_looks_for_real_and_stops_at_the_first_change() -> None:
+    def steps() -> Drive[Result]:
+        yield from ask(LOOK)
+        yield from ask(touch("web-0", "a"))
+        yield from ask(touch("web-0", "never reached"))
+        return Result(status="ok")
+
+    door = MemoryDoor()
+    bench = Bench(door, rehearsal=True)
+    result = bench.run(steps(), task("a"))
+    assert result.status == "rehearsed"
+    assert result.touches == tuple(touch("web-0", "a").footprint())
+    assert door.asked == [LOOK]
+    assert [kind for kind, _ in bench.noticed] == ["assumed"]
+
+
+def test_a_step_may_handle_what_the_world_does_to_it() -> None:
+    def fail(_effect: Effect[Any]) -> Any:
+        raise Unreachable("web-0 is away")
+
+    def steps() -> Drive[Result]:
+        try:
+            yield from ask(LOOK)
+        except Unreachable as error:
+            return Result(status="ok", summary=f"noticed that {error.message}")
+        return Result(status="failed")
+
+    assert Bench(MemoryDoor(fail)).run(steps(), task()).summary == "noticed that web-0 is away"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Unreachable("away"), "unreachable"),
+        (ConnectionLost("cut"), "failed"),
+        (StateUnknown("who knows"), "unknown"),
+        (StepFailed("no"), "failed"),
+        (DoorError("no"), "failed"),
+    ],
+)
+def test_an_error_of_a_look_that_nobody_handles_is_the_result(error: Any, status: str) -> None:
+    def fail(_effect: Effect[Any]) -> Any:
+        raise error
+
+    def steps() -> Drive[Result]:
+        yield from ask(LOOK)
+        return Result(status="ok")
+
+    assert Bench(MemoryDoor(fail)).run(steps(), task()).status == status
+
+
+def test_a_change_that_was_cut_off_is_unknown_not_failed() -> None:
+    def fail(_effect: Effect[Any]) -> Any:
+        raise ConnectionLost("cut half-way")
+
+    bench = Bench(MemoryDoor(fail))
+    assert bench.run(touching("a"), task("a")).status == "unknown"
+    assert [kind for kind, _ in bench.noticed] == ["intended"]
+
+
+def test_one_dead_host_does_not_hide_what_the_others_say() -> None:
+    def answer(effect: Effect[Any]) -> Any:
+        if isinstance(effect, ReadCommand) and effect.host == "web-1":
+            raise Unreachable("web-1 is away")
+        return "here"
+
+    def steps() -> Drive[Result]:
+        looks = tuple(ReadCommand(host=f"web-{i}", argv=("ls",)) for i in range(3))
+        outcomes = yield from ask(Together(effects=looks))
+        return Result(status="ok", data={"said": [str(outcome) for outcome in outcomes]})
+
+    result = Bench(MemoryDoor(answer)).run(steps(), task())
+    assert result.data["said"] == ["here", "web-1 is away", "here"]
+
+
+def test_a_step_that_waits_forever_is_ended_by_its_time_limit() -> None:
+    def steps() -> Drive[Result]:
+        yield from ask(Say(stage="waiting", text="for nothing"))
+        while True:
+            yield from ask(Sleep(seconds=1.0))
+
+    bench = Bench(MemoryDoor())
+    result = bench.run(steps(), task(timeout_s=5.0))
+    assert result.status == "failed"
+    assert "time limit of 5s" in result.summary
+    assert len(bench.slept) == 6
+
+
+def test_the_clock_of_a_step_is_the_worlds() -> None:
+    def steps() -> Drive[Result]:
+        before = yield from ask(Now())
+        yield from ask(Sleep(seconds=2.5))
+        after = yield from ask(Now())
+        return Result(status="ok", data={"took": after - before})
+
+    assert Bench(MemoryDoor()).run(steps(), task()).data == {"took": 2.5}
