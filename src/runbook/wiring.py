@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from runbook.model.errors import DoorError, UsageError
 
 if TYPE_CHECKING:
-    from runbook.engine.compile import Playbook
     from runbook.engine.executor import Confirmer, LocalExecutor
+    from runbook.engine.reading import Playbook
     from runbook.model.effects import Effect
     from runbook.model.fleet import Fleet
     from runbook.model.plan import Plan
@@ -98,7 +98,7 @@ def load_playbook(name: str) -> Playbook:
         InvalidDocument: with all of its problems.
     """
     from runbook.adapters.yaml_reader import read_document
-    from runbook.engine.compile import read_playbook
+    from runbook.engine.reading import read_playbook
     from runbook.model.document import nearest
     from runbook.steps import STEPS
 

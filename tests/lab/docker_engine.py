@@ -21,14 +21,16 @@ HERE = Path(__file__).resolve().parent
 STATE = HERE.parents[1] / ".lab"
 REGISTRY_BASE = "debian:bookworm-slim"
 BOOTSTRAPPED_BASE = "runbook-lab-base:bookworm"
+DOCKERD_LOG = STATE / "dockerd.log"
+DOCKERD_PID = Path("/var/run/docker.pid")
 DEBIAN_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 
 
-class LabUnavailable(Exception):  # noqa: N818 - reads as the sentence it is
+class LabUnavailable(Exception):
     """The lab cannot be set up on this machine; the message says what to do about it."""
 
 
-class DockerFailed(Exception):  # noqa: N818 - likewise
+class DockerFailed(Exception):
     """A docker command failed; the message holds the command and what it said."""
 
 
@@ -114,9 +116,40 @@ def apt_install(*packages: str) -> None:
 
 def start_daemon() -> None:
     """Start dockerd detached, so that it outlives the tests, and wait until it answers."""
-    log_path = STATE / "dockerd.log"
-    with log_path.open("ab") as log:
-        daemon = subprocess.Popen(
+    deadline = time.monotonic() + 60
+    daemon: subprocess.Popen[bytes] | None = None
+    starts = 0
+    while not daemon_answers():
+        ended = daemon is None or daemon.poll() is not None
+        if time.monotonic() > deadline or (ended and starts == 3):
+            tail = "\n".join(DOCKERD_LOG.read_text(errors="replace").splitlines()[-5:])
+            raise LabUnavailable(f"dockerd did not start; the end of {DOCKERD_LOG}:\n{tail}")
+        # Another one may be about to answer, or to end: wait for what comes of it.
+        if ended and not another_dockerd_runs():
+            daemon, starts = spawn_daemon(), starts + 1
+        time.sleep(0.2)
+
+
+def another_dockerd_runs() -> bool:
+    """Whether the process in dockerd's pid file is one; a stale file is removed.
+
+    dockerd refuses to start while *any* process has the number of a predecessor that was killed.
+    """
+    if not DOCKERD_PID.is_file():
+        return False
+    try:
+        if Path(f"/proc/{int(DOCKERD_PID.read_text())}/comm").read_text().strip() == "dockerd":
+            return True
+    except (OSError, ValueError):
+        pass
+    DOCKERD_PID.unlink(missing_ok=True)
+    return False
+
+
+def spawn_daemon() -> subprocess.Popen[bytes]:
+    """Start dockerd in a session of its own, with its log in a file."""
+    with DOCKERD_LOG.open("ab") as log:
+        return subprocess.Popen(
             ["dockerd"],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -124,12 +157,6 @@ def start_daemon() -> None:
             cwd="/",
             start_new_session=True,
         )
-    deadline = time.monotonic() + 60
-    while not daemon_answers():
-        if daemon.poll() is not None or time.monotonic() > deadline:
-            tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-5:])
-            raise LabUnavailable(f"dockerd did not start; the end of {log_path}:\n{tail}")
-        time.sleep(0.2)
 
 
 def ensure_image() -> str:

@@ -41,7 +41,7 @@ SETTINGS: dict[str, str] = {
 READY_WITHIN = 60.0
 
 
-class AnswerTooLate(Exception):  # noqa: N818 - reads as the sentence it is
+class AnswerTooLate(Exception):
     """Something of the lab was not ready in time; the message says what."""
 
 

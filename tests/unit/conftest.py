@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A real PostgreSQL 18 with 12 slots, two of them for superusers, and two walsenders."""
-    from unit.postgres_server import running  # noqa: PLC0415 - most tests need no server
+    from unit.postgres_server import running
 
     with running() as started:
         yield started

@@ -1,4 +1,4 @@
-"""Starts a real PostgreSQL 18 with few slots for tests, as an unprivileged user when we are root."""
+"""Starts a real PostgreSQL 18 with few slots for tests, never as root."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ CREATE ROLE crowd LOGIN CONNECTION LIMIT 0;
 CREATE ROLE rescue LOGIN REPLICATION; GRANT pg_monitor, pg_signal_backend TO rescue;
 CREATE DATABASE shop;
 """
+_HBA = f"""
+host all barred {HOST}/32 reject
+host all all {HOST}/32 scram-sha-256
+"""
+_LOCALE = ("--locale=C", "--encoding=UTF8")
 _LOGINS = ("postgres", "oncall", "sees", "blind", "app", "crowd", "rescue")
 
 
@@ -91,7 +97,9 @@ class Server:
 
     def settle(self) -> None:
         """Wait until every session of the tests' own roles is gone."""
-        gone = "SELECT pg_sleep(0.01) FROM pg_stat_activity WHERE usename = ANY('{app,blind,crowd}')"
+        gone = (
+            "SELECT pg_sleep(0.01) FROM pg_stat_activity WHERE usename = ANY('{app,blind,crowd}')"
+        )
         with self.connect("postgres") as connection:
             for _ in range(500):
                 if not connection.execute(gone.encode()).fetchall():
@@ -109,22 +117,19 @@ def running(max_connections: int = 12, **settings: str) -> Iterator[Server]:
         home.chmod(0o755)
         shutil.chown(home, user)
     data, port = home / "data", _free_port()
-    quiet: dict[str, Any] = {"check": True, "capture_output": True, "user": user, "cwd": home}
+    run = partial(subprocess.run, check=True, capture_output=True, user=user, cwd=home)
     try:
-        subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "--locale=C"],
-            **quiet,
-        )
+        run([binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", *_LOCALE])
         _configure(data, port, max_connections, settings)
         control = [binaries / "pg_ctl", "-D", data, "-w"]
-        subprocess.run([*control, "-l", home / "log", "start"], **quiet)
+        run([*control, "-l", home / "log", "start"])
         try:
             _create_roles(port)
-            (data / "pg_hba.conf").write_text(f"host all all {HOST}/32 scram-sha-256\n")
-            subprocess.run([*control, "reload"], **quiet)
+            (data / "pg_hba.conf").write_text(_HBA)
+            run([*control, "reload"])
             yield Server(port=port, max_connections=max_connections)
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
+            run([*control, "-m", "immediate", "stop"])
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

@@ -48,7 +48,7 @@ _SYNCED = frozenset({"intended", "changed", "task_finished", "asked", "answered"
 
 
 class SqliteJournal:
-    """One file, mode 0600, in WAL with synchronous=FULL; used from several threads, one at a time."""
+    """One file, mode 0600, WAL, synchronous=FULL; used from several threads, one at a time."""
 
     def __init__(self, path: Path) -> None:
         """Open or create the journal.

@@ -34,7 +34,8 @@ def command(
 
     It opens one connection for a moment, and changes nothing.
     """
-    from runbook.cli.rendering import monitoring
+    from runbook.cli.rendering.monitoring import UNKNOWN, unknown_line
+    from runbook.cli.rendering.monitoring import check as plugin
     from runbook.model.errors import RunbookError
 
     if not 0 < warning <= critical <= 100:
@@ -44,10 +45,10 @@ def command(
     except RunbookError as error:
         if not check:
             raise
-        click.echo(monitoring.unknown_line(target, error))
-        return monitoring.UNKNOWN
+        click.echo(unknown_line(target, error))
+        return UNKNOWN
     if check:
-        line, code = monitoring.check(diagnosis, warning=warning, critical=critical)
+        line, code = plugin(diagnosis, warning=warning, critical=critical)
         click.echo(line)
         return code
     show(diagnosis, output_format)
@@ -74,7 +75,10 @@ def diagnose(fleet: Fleet, target: str, incident: str | None) -> Diagnosis:
     outcome = run_playbook(request, fleet)
     result = outcome.steps[0].result
     if result is None or not result.good:
-        raise StepFailed(outcome.finish.reason or "the diagnosis did not come to its end")
+        raise StepFailed(
+            result.summary if result else "the diagnosis did not come to its end",
+            hint=(result.hint or None) if result else outcome.finish.reason,
+        )
     return Diagnosis.model_validate(result.data["diagnosis"])
 
 
@@ -83,11 +87,11 @@ def show(diagnosis: Diagnosis, output_format: str) -> None:
     if output_format == "json":
         click.echo(diagnosis.model_dump_json(indent=2))
     elif output_format == "markdown":
-        from runbook.cli.rendering import diagnosis_markdown
+        from runbook.cli.rendering.diagnosis_markdown import render as markdown
 
-        click.echo(diagnosis_markdown.render(diagnosis))
+        click.echo(markdown(diagnosis))
     else:
-        from runbook.cli.rendering import diagnosis_text
         from runbook.cli.rendering.consoles import results
+        from runbook.cli.rendering.diagnosis_text import render as text
 
-        diagnosis_text.render(diagnosis, results())
+        text(diagnosis, results())

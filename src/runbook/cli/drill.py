@@ -20,7 +20,9 @@ def command() -> None:
 
 
 @command.command("saturation")
-@click.option("--auto", is_flag=True, help="Play the whole incident in front of you, then judge it.")
+@click.option(
+    "--auto", is_flag=True, help="Play the whole incident in front of you, then judge it."
+)
 @_state
 def saturation(auto: bool, state_dir: Path | None) -> int:
     """The database refuses: diagnose, relieve, restart, prove. Without --auto: like `start`."""
@@ -68,7 +70,9 @@ def status(state_dir: Path | None) -> None:
     if found.phase == "none":
         click.echo("There is no drill; `runbook drill start saturation` starts one.")
         return
-    slots = f"{found.used} of {found.usable} slots in use" if found.used is not None else "no answer"
+    slots = (
+        f"{found.used} of {found.usable} slots in use" if found.used is not None else "no answer"
+    )
     click.echo(f"drill      {found.phase}, in {found.state_dir}")
     click.echo(f"database   port {found.db_port}: {slots}; the app's role: {found.app_role}")
     for server in found.servers:

@@ -82,7 +82,7 @@ def run(argv: list[str]) -> int:
         # The reader (head, less) has gone; what it wanted it has.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - ours are told; any other is raised again
         return _told(error)
     return code if isinstance(code, int) else 0
 

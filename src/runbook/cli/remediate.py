@@ -24,7 +24,9 @@ REMEDIES = {
 @click.command("remediate")
 @click.argument("target", required=False)
 @click.option("--terminate-idle", is_flag=True, help="Terminate leaked idle sessions, guarded.")
-@click.option("--terminate-blocker", is_flag=True, help="Terminate the idle root of a lock pile-up.")
+@click.option(
+    "--terminate-blocker", is_flag=True, help="Terminate the idle root of a lock pile-up."
+)
 @click.option("--rolling-restart", is_flag=True, help="Restart app servers in gated batches.")
 @click.option("--service", help="--rolling-restart: which service, when TARGET has several.")
 @options.inventory
@@ -55,7 +57,9 @@ def command(
 
     chosen = [terminate_idle, terminate_blocker, rolling_restart]
     if sum(chosen) > 1:
-        raise click.UsageError("choose one of --terminate-idle, --terminate-blocker, --rolling-restart")
+        raise click.UsageError(
+            "choose one of --terminate-idle, --terminate-blocker, --rolling-restart"
+        )
     if service and not rolling_restart:
         raise click.UsageError("--service goes with --rolling-restart")
     fleet = wiring.load_fleet(inventory)
@@ -68,7 +72,9 @@ def command(
         incident=incident,
     )
     if rolling_restart:
-        return _run(request, fleet, "rolling-restart", _service(fleet, target, service), output_format)
+        return _run(
+            request, fleet, "rolling-restart", _service(fleet, target, service), output_format
+        )
     if target is None:
         raise click.UsageError("name the database: runbook remediate TARGET")
     if terminate_idle or terminate_blocker:
@@ -91,11 +97,11 @@ def _run(request: Request, fleet: Fleet, playbook: str, target: str, output_form
 def _propose(request: Request, fleet: Fleet, target: str, output_format: str) -> int:
     """Diagnose, and run the playbook for the first cause that has one."""
     from runbook.cli.diagnose import diagnose
-    from runbook.cli.rendering import diagnosis_text
     from runbook.cli.rendering.consoles import notes
+    from runbook.cli.rendering.diagnosis_text import render
 
     diagnosis = diagnose(fleet, target, request.incident)
-    diagnosis_text.render(diagnosis, notes())
+    render(diagnosis, notes())
     found = [diagnosis.finding, *diagnosis.also]
     remedy = next((REMEDIES[f.cause] for f in found if f.cause in REMEDIES), None)
     if remedy is None:

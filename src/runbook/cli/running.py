@@ -52,7 +52,7 @@ def run_playbook(request: Request, fleet: Fleet) -> RunOutcome:
     Raises:
         RunbookError: when it cannot be planned, locked, or journaled.
     """
-    from runbook.engine.compile import make_plan
+    from runbook.engine.planning import make_plan
 
     playbook = wiring.load_playbook(request.playbook)
     plan = make_plan(
@@ -130,7 +130,7 @@ def _signals(executor: LocalExecutor) -> Iterator[None]:
     """The first Ctrl-C, SIGTERM or SIGHUP starts nothing more; the second stops waiting."""
     asked = False
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -86,33 +86,23 @@ def _text(record: RunRecord, events: Sequence[Event]) -> None:
     click.echo(f"status    {_status(record)}")
     click.echo(f"plan      {record.plan_hash}\n")
     for event in events:
-        line = _line(event)
-        if line:
+        if event.kind in _LINES:
+            line = _LINES[event.kind](event.data)
             at = time.strftime("%H:%M:%S", time.localtime(event.at))
             click.echo(f"{at}  {visible(event.task or ''):<32} {visible(line)}".rstrip())
 
 
-def _line(event: Event) -> str | None:
-    data: dict[str, Any] = event.data
-    match event.kind:
-        case "said":
-            return f"{data['stage']} {data['text']}".strip()
-        case "intended":
-            return f"about to {data['sentence']}"
-        case "changed":
-            return f"did {data['sentence']} ({data['seconds']}s)"
-        case "assumed":
-            return f"would {data['sentence']}"
-        case "task_finished":
-            return f"{data['result']['status']}: {data['result']['summary']}"
-        case "asked":
-            return f"asked to confirm {len(data['touches'])} changes (plan {data['hash']})"
-        case "answered":
-            return f"{'yes' if data['yes'] else 'no'}, by {data['by']}"
-        case "finished":
-            return f"{data['status']} {data['reason']}".strip()
-        case _:
-            return None
+#: Event -> its line, from its data; kinds that are not here have none.
+_LINES: Mapping[str, Callable[[dict[str, Any]], str]] = {
+    "said": lambda d: f"{d['stage']} {d['text']}".strip(),
+    "intended": lambda d: f"about to {d['sentence']}",
+    "changed": lambda d: f"did {d['sentence']} ({d['seconds']}s)",
+    "assumed": lambda d: f"would {d['sentence']}",
+    "task_finished": lambda d: f"{d['result']['status']}: {d['result']['summary']}",
+    "asked": lambda d: f"asked to confirm {len(d['touches'])} changes (plan {d['hash']})",
+    "answered": lambda d: f"{'yes' if d['yes'] else 'no'}, by {d['by']}",
+    "finished": lambda d: f"{d['status']} {d['reason']}".strip(),
+}
 
 
 def _status(record: RunRecord) -> str:

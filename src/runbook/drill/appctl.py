@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 RUNNING, FAILED, NOT_RUNNING = 0, 1, 3
-_START_S = 10.0
+_START_S = 20.0
 #: A start that was cut off may hold the port before it is noted; by the second try it is.
 _ATTEMPTS = 3
 

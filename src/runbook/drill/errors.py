@@ -14,7 +14,7 @@ class DrillError(RunbookError):
     """The drill could not be built, or could not be removed."""
 
 
-class DrillRefused(DrillError, Refused):  # noqa: N818 - as its parent says it
+class DrillRefused(DrillError, Refused):
     """Nothing was started: another drill, or something that is no drill, is in the way."""
 
 

@@ -113,7 +113,7 @@ def spawn(argv: Sequence[str], *, log: Path, cwd: Path, user: str | None = None)
 
 def primary_group(user: str) -> int:
     """Return the primary group of a system user."""
-    import pwd  # noqa: PLC0415 - not on every platform that can import this file
+    import pwd  # not on every platform that can import this file
 
     return pwd.getpwnam(user).pw_gid
 

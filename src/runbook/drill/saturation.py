@@ -39,7 +39,7 @@ LEAKING = "app-3"
 _PORTS = range(20_000, 30_000)
 _PORT_ATTEMPTS = 3
 _REPORTS_AT_MOST = 4 * cluster.MAX_CONNECTIONS
-_WARM_UP_S = 8.0
+_WARM_UP_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

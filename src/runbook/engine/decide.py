@@ -56,7 +56,7 @@ def _finish(plan: Plan, results: Results) -> Finish:
     """Failures within a threshold let a run go on; they do not make it a success."""
     for outcome in step_outcomes(plan, results):
         if outcome.result is not None and not outcome.result.good:
-            return Finish(status="failed", reason=f"{outcome.node.name}: {outcome.result.summary}")
+            return _end(outcome.node, outcome.result)
     return Finish(status="rehearsed" if plan.rehearsal and _changes(plan) else "done")
 
 
@@ -107,9 +107,9 @@ def _prepare(plan: Plan, first: Node, results: Results) -> Command | None:
         if not node.changes or holds(plan, node, results) is False:
             continue
         looked = target_results(node, first_phase(node), results)
-        why = rolling.unfit(node, results) if node.flow == "rolling" else _not_prepared(looked)
-        if why is not None:
-            return Finish(status="refused", reason=why)
+        no = rolling.unfit(node, results) if node.flow == "rolling" else _not_prepared(looked)
+        if no is not None:
+            return no
         if node.flow == "rolling":
             todo += rolling.preflight(node, results)
         else:
@@ -117,8 +117,11 @@ def _prepare(plan: Plan, first: Node, results: Results) -> Command | None:
     return Perform(tasks=tuple(todo)) if todo else None
 
 
-def _not_prepared(looked: Mapping[str, Result]) -> str | None:
-    return next((f"{t}: {r.summary}" for t, r in looked.items() if not r.good), None)
+def _not_prepared(looked: Mapping[str, Result]) -> Finish | None:
+    for target, result in looked.items():
+        if not result.good:
+            return Finish(status="refused", reason=f"{target}: {result.summary}", hint=result.hint)
+    return None
 
 
 def _act(node: Node, results: Results, shown: tuple[str, ...]) -> Perform:
@@ -164,7 +167,8 @@ def _finished(node: Node, results: Results) -> Result | None:
 
 def _end(node: Node, result: Result) -> Finish:
     status = {"unknown": "unknown", "refused": "refused"}.get(result.status, "failed")
-    return Finish(status=status, reason=f"{node.name}: {result.summary}")  # type: ignore[arg-type]
+    reason = f"{node.name}: {result.summary}"
+    return Finish(status=status, reason=reason, hint=result.hint)  # type: ignore[arg-type]
 
 
 def holds(plan: Plan, node: Node, results: Results) -> bool | None:

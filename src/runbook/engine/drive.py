@@ -146,8 +146,7 @@ class _Driver:
 
     def _judge(self, error: RunbookError) -> Result:
         """Turn an error that the step did not handle into its result."""
-        summary = error.message if error.hint is None else f"{error.message} ({error.hint})"
-        return Result(status=self._status(error), summary=summary)
+        return Result(status=self._status(error), summary=error.message, hint=error.hint or "")
 
     def _status(self, error: RunbookError) -> Status:
         if isinstance(error, StateUnknown):
@@ -157,5 +156,3 @@ class _Driver:
         if isinstance(error, Unreachable):
             return "unreachable"
         return "refused" if isinstance(error, Refused) else "failed"
-
-

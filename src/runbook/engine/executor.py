@@ -109,9 +109,7 @@ class LocalExecutor:
         return results
 
     def _perform(self, task: Task) -> Result:
-        result = self._performer.perform(
-            task, lambda kind, data: self._tell(kind, task.key, data)
-        )
+        result = self._performer.perform(task, lambda kind, data: self._tell(kind, task.key, data))
         self._tell("task_finished", task.key, {"result": asdict(result)})
         return result
 
@@ -122,7 +120,8 @@ class LocalExecutor:
         return yes
 
     def _end(self, plan: Plan, finish: Finish, results: dict[str, Result]) -> RunOutcome:
-        self._tell("finished", None, {"status": finish.status, "reason": finish.reason})
+        said = {"status": finish.status, "reason": finish.reason, "hint": finish.hint}
+        self._tell("finished", None, said)
         return RunOutcome(
             run_id=self._performer.run_id,
             plan=plan,

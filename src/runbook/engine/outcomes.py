@@ -62,6 +62,7 @@ def fold(results: Sequence[Result]) -> Result:
     return Result(
         status=worst.status,
         summary=worst.summary if not worst.good else f"{good} of {len(results)} {worst.status}",
+        hint=worst.hint,
         touches=tuple(line for result in results for line in result.touches),
         not_exercised=tuple(dict.fromkeys(n for r in results for n in r.not_exercised)),
         by_hand=tuple(dict.fromkeys(line for result in results for line in result.by_hand)),

@@ -25,8 +25,8 @@ def preflight(node: Node, results: Results) -> tuple[Task, ...]:
     )
 
 
-def unfit(node: Node, results: Results) -> str | None:
-    """Return why the step must not begin, or None.
+def unfit(node: Node, results: Results) -> Finish | None:
+    """Return the end when the step must not begin, or None.
 
     A host that is not fit stops everything. Unreachable hosts count as failures of the run, and
     stop it when there are more of them than `max_failures`.
@@ -34,10 +34,12 @@ def unfit(node: Node, results: Results) -> str | None:
     looked = target_results(node, "preflight", results)
     for target, result in looked.items():
         if result.status in _BAD - {"unreachable"}:
-            return f"{target}: {result.summary}"
+            return Finish(status="refused", reason=f"{target}: {result.summary}", hint=result.hint)
     away = [target for target, result in looked.items() if result.status == "unreachable"]
     if len(away) > node.max_failures:
-        return f"{', '.join(away)} not reachable: {looked[away[0]].summary}"
+        first = looked[away[0]]
+        reason = f"{', '.join(away)} not reachable: {first.summary}"
+        return Finish(status="refused", reason=reason, hint=first.hint)
     return None
 
 
@@ -106,11 +108,12 @@ def _halt(
         return Finish(
             status="unknown" if unknown else "halted",
             reason=_why(bad, canary_bad, failed, node.max_failures),
+            hint=next((r.hint for r in bad.values() if r.hint), ""),
             not_reached=left,
         )
     refused = _refused_admission(node, results)
     if refused is not None:
-        return Finish(status="halted", reason=refused.summary, not_reached=left)
+        return Finish(status="halted", reason=refused.summary, hint=refused.hint, not_reached=left)
     if interrupted and not final:
         return Finish(status="interrupted", reason="stopped between batches", not_reached=left)
     return None

@@ -28,7 +28,9 @@ class Owner(Closed):
     client_addr: str | None = None
     sessions: int = Field(description="sessions that this owner holds")
     concerned: int = Field(0, description="of these, the ones that the finding speaks of")
-    budget: int | None = Field(None, description="declared for this host: processes x (size + overflow)")
+    budget: int | None = Field(
+        None, description="declared for this host: processes x (size + overflow)"
+    )
 
     @property
     def label(self) -> str:
@@ -114,7 +116,9 @@ class Diagnosis(Closed):
     by_role: tuple[Count, ...] = ()
     by_application: tuple[Count, ...] = ()
     by_address: tuple[Count, ...] = ()
-    unseen: tuple[str, ...] = Field((), description="what could not be seen, and what would mend it")
+    unseen: tuple[str, ...] = Field(
+        (), description="what could not be seen, and what would mend it"
+    )
 
     @property
     def healthy(self) -> bool:

@@ -87,7 +87,7 @@ class NotConfirmed(Refused):
 
 
 class ChangeInRehearsal(Refused):
-    """A door opened for a rehearsal was asked to change something: always a defect, never obeyed."""
+    """A rehearsal's door was asked to change something: always a defect, never obeyed."""
 
 
 class StateUnknown(RunbookError):

@@ -1,4 +1,4 @@
-"""The inventory made ready for use: groups and defaults applied, names looked up, hosts selected."""
+"""The inventory made ready: groups and defaults applied, names looked up, hosts selected."""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ Scalar = str | int | float | bool
 class Closed(BaseModel):
     """A frozen model in which an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, arbitrary_types_allowed=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=False, arbitrary_types_allowed=False
+    )
 
 
 class Secret(Closed):
@@ -79,9 +81,9 @@ class Connect(Closed):
     dbname: str = "postgres"
     user: str
     password: Secret | None = None
-    sslmode: (
-        Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None
-    ) = None
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = (
+        None
+    )
     sslrootcert: str | None = None
     connect_timeout: Duration = 5.0
 

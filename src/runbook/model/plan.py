@@ -30,6 +30,8 @@ class Result:
 
     status: Status
     summary: str = ""
+    #: What to do next, when it did not go well.
+    hint: str = ""
     data: dict[str, Any] = field(default_factory=dict)
     #: Footprints: one line for each thing that would be, or was, touched.
     touches: tuple[str, ...] = ()
@@ -146,6 +148,7 @@ class Finish:
 
     status: Literal["done", "failed", "halted", "refused", "unknown", "rehearsed", "interrupted"]
     reason: str = ""
+    hint: str = ""
     #: Targets that a halted run never came to.
     not_reached: tuple[str, ...] = ()
 

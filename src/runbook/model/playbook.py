@@ -49,7 +49,9 @@ class StepFrame(Closed):
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=120)]
     when: str | None = Field(None, description="a CEL expression; the step is skipped when false")
-    save: Slug | None = Field(None, description="keep the result as steps.NAME for later conditions")
+    save: Slug | None = Field(
+        None, description="keep the result as steps.NAME for later conditions"
+    )
     timeout: Duration | None = None
 
 

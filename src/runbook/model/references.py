@@ -47,9 +47,7 @@ def _bouncers(inventory: Inventory, document: Document) -> Iterator[Problem]:
         path = ("pgbouncers", name)
         databases = list(inventory.databases)
         yield from _missing(document, (*path, "host"), "host", bouncer.host, list(inventory.hosts))
-        yield from _missing(
-            document, (*path, "database"), "database", bouncer.database, databases
-        )
+        yield from _missing(document, (*path, "database"), "database", bouncer.database, databases)
 
 
 def _service(fleet: Fleet, name: str, service: Service, document: Document) -> Iterator[Problem]:

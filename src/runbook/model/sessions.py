@@ -67,7 +67,13 @@ class Session:
 
     @property
     def is_client(self) -> bool:
-        """Whether it holds one of max_connections' slots (walsenders and workers do not)."""
+        """Whether it holds one of max_connections' slots (walsenders and workers do not).
+
+        A hidden session's type is hidden as well: with a role and a database it is taken for a
+        client's, so that what cannot be seen is not counted as nothing.
+        """
+        if self.hidden:
+            return self.role is not None and self.database is not None
         return self.backend_type == "client backend"
 
     @property

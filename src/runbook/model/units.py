@@ -96,7 +96,10 @@ _DURATION_SCHEMA = {
 }
 _PERCENT_SCHEMA = {"type": "string", "pattern": r"^\d{1,3}%$", "description": "a percentage: 25%"}
 _AMOUNT_SCHEMA = {
-    "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^(\d+|\d{1,3}%)$"}],
+    "anyOf": [
+        {"type": "integer", "minimum": 1},
+        {"type": "string", "pattern": r"^(\d+|\d{1,3}%)$"},
+    ],
     "description": "a count, or a percentage of the whole: 3, 25%",
 }
 

@@ -86,9 +86,7 @@ def _problem(
     path = _existing(document.value, prefix + location)
     kind, key = item["type"], _key_of(location)
     words = _WORDS.get(kind)
-    message = (
-        words.format(key=key, value=_short(item["input"])) if words else _plain(item, key)
-    )
+    message = words.format(key=key, value=_short(item["input"])) if words else _plain(item, key)
     if kind == "extra_forbidden":
         fields = fields_at(model, location[:-1])
         return problem_at_key(document, path, message, _nearest_hint(str(key), fields))
@@ -140,10 +138,10 @@ def _existing(value: Any, path: DocumentPath) -> DocumentPath:
     """Return `path` without the parts that pydantic adds (union members, [key])."""
     kept: list[str | int] = []
     for part in path:
-        if isinstance(value, dict) and part in value:
-            kept.append(part)
-            value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+        inside = (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        )
+        if inside:
             kept.append(part)
             value = value[part]
     return tuple(kept)

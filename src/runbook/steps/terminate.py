@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 #: A backend that is idle obeys within milliseconds; one that has not gone by then is told of.
 _GONE_WITHIN_S = 2.0
-#: Seconds between looks while sessions go; the last one repeats.
+#: Seconds before each look while sessions go; the last one repeats.
 _LOOK_AGAIN_S = (0.005, 0.01, 0.02, 0.05)
 #: Shares of the terminated sessions that came straight back (proposed in the facts, from how
 #: pools behave): below the first they stay away; from the second on a pool refills.
@@ -379,7 +380,8 @@ def _until_gone(progress: _Progress, signalled: Sequence[SessionId]) -> Drive[No
     left_question = _left(signalled)
     questions = (_SLOTS,) if left_question is None else (_SLOTS, left_question)
     started = yield from ask(Now())
-    for look in range(1000):
+    for pause in chain(_LOOK_AGAIN_S, repeat(_LOOK_AGAIN_S[-1])):
+        yield from ask(Sleep(seconds=pause))
         answers = yield from ask(AskDatabase(database=progress.args.database, questions=questions))
         if answers.rows.get("slots"):
             progress.after = answers.rows["slots"][0]
@@ -388,7 +390,6 @@ def _until_gone(progress: _Progress, signalled: Sequence[SessionId]) -> Drive[No
         if not left or now - started > _GONE_WITHIN_S:
             progress.lingering += left
             return
-        yield from ask(Sleep(seconds=_LOOK_AGAIN_S[min(look, len(_LOOK_AGAIN_S) - 1)]))
 
 
 def _slots(database: str) -> Generator[Effect[Any], Any, dict[str, Any]]:

@@ -32,7 +32,12 @@ def test_every_host_is_looked_at_before_the_first_is_touched() -> None:
     history = History(plan(rolling_node(4, (1, 2, 1))), calm)
     assert history.play().status == "done"
     assert history.performed == [
-        ("roll/preflight/web-0", "roll/preflight/web-1", "roll/preflight/web-2", "roll/preflight/web-3"),
+        (
+            "roll/preflight/web-0",
+            "roll/preflight/web-1",
+            "roll/preflight/web-2",
+            "roll/preflight/web-3",
+        ),
         ("roll/admit/1",),
         ("roll/restart/web-0",),
         ("roll/admit/2",),
@@ -74,9 +79,7 @@ def test_a_threshold_is_exceeded_not_equalled() -> None:
     one = History(plan(rolling_node(4, (1, 1, 1, 1), max_failures=1)), failing("web-1"))
     assert one.play().status == "failed"  # it went on, and is still no success
     assert one.keys("restart") == ["web-0", "web-1", "web-2", "web-3"]
-    two = History(
-        plan(rolling_node(4, (1, 1, 1, 1), max_failures=1)), failing("web-1", "web-2")
-    )
+    two = History(plan(rolling_node(4, (1, 1, 1, 1), max_failures=1)), failing("web-1", "web-2"))
     finish = two.play()
     assert finish.status == "halted"
     assert finish.not_reached == ("web-3",)

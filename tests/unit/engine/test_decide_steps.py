@@ -41,9 +41,7 @@ def test_a_preparation_that_says_no_ends_the_run_before_anything_changed() -> No
     def world(task: Task) -> Result:
         return result("refused") if task.key == "y/prepare/db" else calm(task)
 
-    history = History(
-        plan(single_node("x", changes=True), single_node("y", changes=True)), world
-    )
+    history = History(plan(single_node("x", changes=True), single_node("y", changes=True)), world)
     assert history.play().status == "refused"
     assert history.keys("act") == []
 

@@ -1,4 +1,4 @@
-"""The driver: what was not shown is not touched, a rehearsal changes nothing, errors become results."""
+"""The driver: what was not shown is not touched; a rehearsal changes nothing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ class Bench:
 
     def run(self, steps: Drive[Result], for_task: Task) -> Result:
         """Drive the steps to their end."""
-        return drive(steps, for_task, self.world, lambda kind, data: self.noticed.append((kind, data)))
+        return drive(
+            steps, for_task, self.world, lambda kind, data: self.noticed.append((kind, data))
+        )
 
 
 def touching(*words: str) -> Drive[Result]:

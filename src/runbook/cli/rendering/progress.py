@@ -55,7 +55,7 @@ def open_progress(plan: Plan, *, quiet: bool) -> Iterator[Progress]:
 
 
 class _Silence:
-    def notice(self, event: Event) -> None:
+    def notice(self, event: Event) -> None:  # noqa: ARG002 - that is what silence is
         return
 
     def pause(self) -> None:
@@ -86,7 +86,8 @@ class _Tasks:
             return None
         result = event.data["result"]
         status, summary = result["status"], visible(str(result["summary"]))
-        quiet = status in _MARKS and task["phase"] not in _TOLD
+        # What a rehearsal would do is shown as a whole at its end.
+        quiet = status == "rehearsed" or (status in _MARKS and task["phase"] not in _TOLD)
         looked = (event.task or "").split("/", 1)[0] in self._reads and status == "ok"
         if quiet or looked:
             return None
@@ -119,8 +120,6 @@ class _LineLog:
                 self._print(event, line)
         elif event.kind == "intended":
             self._print(event, f"> {visible(event.data['sentence'])}")
-        elif event.kind == "assumed":
-            self._print(event, f"would {visible(event.data['sentence'])}")
 
     def pause(self) -> None:
         return

@@ -1,4 +1,4 @@
-"""How single verbs look: what they would do, and what came of them. Verbs not here get the default."""
+"""How single verbs look: what they would do, what came of them; others get the default."""
 
 from __future__ import annotations
 

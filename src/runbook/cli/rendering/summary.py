@@ -25,7 +25,10 @@ SCHEMA_VERSION = 1
 
 _HEADLINES = {
     "done": ("Done.", "bold green"),
-    "rehearsed": ("Rehearsed: everything above was looked at live; nothing was changed.", "bold cyan"),
+    "rehearsed": (
+        "Rehearsed: everything above was looked at live; nothing was changed.",
+        "bold cyan",
+    ),
     "failed": ("FAILED.", "bold red"),
     "halted": ("HALTED: no further host was touched.", "bold red"),
     "refused": ("REFUSED: nothing was changed.", "bold red"),
@@ -59,6 +62,7 @@ def as_json(outcome: RunOutcome) -> dict[str, Any]:
         "plan_hash": outcome.plan.hash,
         "status": outcome.finish.status,
         "reason": outcome.finish.reason,
+        "hint": outcome.finish.hint,
         "not_reached": list(outcome.finish.not_reached),
         "steps": [
             {
@@ -101,11 +105,11 @@ def _end(outcome: RunOutcome, console: Console) -> None:
     console.print()
     console.print(headline, style=style, end="")
     console.print(reason, soft_wrap=True)
+    if outcome.finish.hint:
+        console.print(f" hint: {visible(outcome.finish.hint)}", soft_wrap=True)
     if outcome.finish.not_reached:
         console.print(f"Not reached: {', '.join(outcome.finish.not_reached)}")
-    by_hand = dict.fromkeys(
-        line for result in outcome.results.values() for line in result.by_hand
-    )
+    by_hand = dict.fromkeys(line for result in outcome.results.values() for line in result.by_hand)
     if by_hand and not outcome.plan.rehearsal:
         console.print("By hand:" if outcome.finish.status != "done" else "To check it by hand:")
         for line in by_hand:
