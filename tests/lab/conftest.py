@@ -31,19 +31,23 @@ def lab_session() -> Iterator[Lab]:
     Where no lab can be had this fails, and says what is missing: these tests never skip.
     """
     kept = os.environ.get("RUNBOOK_LAB")
-    try:
-        lab = Lab.attach(kept) if kept else start_own()
-    except LabUnavailable as missing:
-        pytest.fail(str(missing), pytrace=False)
+    lab = attach_or_start(kept)
+    if isinstance(lab, LabUnavailable):
+        pytest.fail(str(lab), pytrace=False)
     yield lab
     if not kept:
         lab.stop()
 
 
-def start_own() -> Lab:
-    """Start a lab that nobody else uses."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    return Lab.start(app_hosts=3, name=f"test-{os.getpid()}-{worker}", owned=True)
+def attach_or_start(kept: str | None) -> Lab | LabUnavailable:
+    """The lab of that name, else one that nobody else uses; or why there is none."""
+    try:
+        if kept:
+            return Lab.attach(kept)
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        return Lab.start(app_hosts=3, name=f"test-{os.getpid()}-{worker}", owned=True)
+    except LabUnavailable as missing:
+        return missing
 
 
 @pytest.fixture

@@ -81,8 +81,8 @@ def ensure_engine() -> None:
         if not is_debian_root() or "DOCKER_HOST" in os.environ:
             raise LabUnavailable(
                 "the lab needs a Docker daemon, and `docker info` reaches none. Start Docker (or "
-                "set DOCKER_HOST) and see that this user may use it; on Debian, run as root and "
-                "the lab installs docker.io by itself"
+                "set DOCKER_HOST to one that runs) and see that this user may use it; as root on "
+                "Debian, with DOCKER_HOST unset, the lab installs docker.io by itself"
             )
         if shutil.which("dockerd") is None:
             apt_install("docker.io")

@@ -613,6 +613,8 @@ def remove_orphans() -> None:
     for owner in set(owners) - {"0"}:
         if not process_lives(int(owner)):
             remove_labelled(f"{LABEL}.owner={owner}")
+            for folder in STATE.glob(f"test-{owner}-*"):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def process_lives(pid: int) -> bool:

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,19 +92,16 @@ class Server:
                 connections.append(self.connect(user, **settings))  # noqa: PERF401 - kept on error
             yield connections
         finally:
+            pids = [connection.info.backend_pid for connection in connections]
             for connection in connections:
                 connection.close()
-            self.settle()
+            self.settle(pids)
 
-    def settle(self) -> None:
-        """Wait until every session of the tests' own roles is gone."""
-        gone = (
-            "SELECT pg_sleep(0.01) FROM pg_stat_activity WHERE usename = ANY('{app,blind,crowd}')"
-        )
-        with self.connect("postgres") as connection:
-            for _ in range(500):
-                if not connection.execute(gone.encode()).fetchall():
-                    return
+    def settle(self, pids: Sequence[int]) -> None:
+        """Wait until these sessions are gone: a closed connection keeps its slot for a moment."""
+        left = f"SELECT FROM pg_stat_activity WHERE pid = ANY('{{{','.join(map(str, pids))}}}')"
+        while self.admin(left):
+            time.sleep(0.01)
 
 
 @contextmanager

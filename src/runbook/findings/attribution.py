@@ -94,7 +94,7 @@ class Holder:
             role=_common({s.role for s in self.sessions}),
             database=_common({s.database for s in self.sessions}),
             application_name=_common({s.application_name for s in self.sessions}),
-            client_addr=_common({s.client_addr for s in self.sessions}),
+            client_addr=_common({_from(s) for s in self.sessions}),
             sessions=len(self.sessions),
             concerned=concerned,
             budget=self.budget,
@@ -286,6 +286,10 @@ def _address(text: str) -> str:
         return text
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+def _from(session: Session) -> str | None:
+    return "a hidden address" if session.hidden else session.client_addr
 
 
 def _common(values: set[str | None]) -> str | None:

@@ -45,7 +45,7 @@ def _finding(view: View, silent: list[Session], percent: int) -> Finding:
     limit = age(policy.idle_in_transaction_s)
     return Finding(
         cause="idle-in-transaction",
-        title=f"{count(len(silent), 'session')} idle in transaction; whose: {whose(owners)}",
+        title=f"{count(len(silent), 'session')} idle in transaction: {whose(owners)}",
         confidence="strong" if len(long) * 2 >= len(silent) else "likely",
         because=f"{len(long)} of them have been silent for over {limit}"
         if long

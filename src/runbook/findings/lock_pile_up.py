@@ -40,11 +40,10 @@ def judge(view: View) -> Verdict | None:
 def _finding(view: View, waiting: list[Session]) -> Finding:
     pid, behind = next(iter(view.locks.roots.items()), (None, 0))
     root = view.by_pid.get(pid) if pid is not None else None
-    waits = f"{count(len(waiting), 'session')} {'waits' if len(waiting) == 1 else 'wait'} for locks"
     concerned = [*waiting, *([root] if root and root.is_client else [])]
     return Finding(
         cause="lock-pile-up",
-        title=f"{waits}, {behind} behind {_root_words(view, pid)}" if pid is not None else waits,
+        title=_title(view, len(waiting), pid, behind),
         confidence=_confidence(pid, behind, view),
         because=_because(pid, behind, view),
         share=view.share(len(concerned)),
@@ -53,6 +52,15 @@ def _finding(view: View, waiting: list[Session]) -> Finding:
         advice=_advice(root, pid),
         command=_command(view, root, pid),
     )
+
+
+def _title(view: View, waiting: int, pid: int | None, behind: int) -> str:
+    sessions = f"{count(waiting, 'session')} {'waits' if waiting == 1 else 'wait'}"
+    if pid is None:
+        return f"{sessions} for locks"
+    if len(view.locks.roots) == 1:
+        return f"{sessions} for a lock behind {_root_words(view, pid)}"
+    return f"{sessions} for locks, {behind} behind {_root_words(view, pid)}"
 
 
 def _root_words(view: View, pid: int | None) -> str:
@@ -81,10 +89,9 @@ def _evidence(view: View, waiting: list[Session]) -> list[str]:
         f"{len(waiting)} of {len(view.clients)} sessions wait for a lock, longest {age(longest)}"
     ]
     for pid, behind in list(view.locks.roots.items())[:ROOTS_NAMED]:
-        lines.append(f"root: {_root_words(view, pid)}; behind it: {behind}")
         root = view.by_pid.get(pid)
-        if root and root.query:
-            lines.append(f"  its last statement: {one_line(root.query)}")
+        last = f"; last statement: {one_line(root.query)}" if root and root.query else ""
+        lines.append(f"{behind} behind {_root_words(view, pid)}{last}")
     return lines + [f"waiting: {line}" for line in common_statements(waiting, 2)]
 
 

@@ -43,7 +43,7 @@ def _finding(view: View, old: list[Session]) -> Finding:
     return Finding(
         cause="slow-queries",
         title=f"{count(len(old), 'slow statement')} at work, the longest for"
-        f" {age(old[0].query_age_s)}; whose: {whose(owners)}",
+        f" {age(old[0].query_age_s)}: {whose(owners)}",
         confidence="strong" if percent >= PERCENT else "weak",
         because=f"{percent}% of the sessions run a statement older than {age(OLD_S)}, waiting for"
         " nobody's lock",

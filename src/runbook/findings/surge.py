@@ -42,7 +42,7 @@ def _finding(view: View, short: list[Session], percent: int) -> Finding:
     ]
     return Finding(
         cause="surge",
-        title=f"a surge: {count(len(short), 'session')} at work on short statements; whose:"
+        title=f"a surge: {count(len(short), 'session')} at work on short statements:"
         f" {whose(owners)}",
         confidence="likely" if percent >= PERCENT else "weak",
         because="the slots are held by work, not by idleness, locks or long statements; one look"

@@ -218,7 +218,7 @@ def reading_statement(sql: str) -> str:
     if (
         first is None
         or first[0].lower() not in _READING
-        or statement[: first.start()].strip("( \n")
+        or statement[: first.start()].strip("( \t\r\n")
     ):
         word = first[0] if first else statement[:20]
         raise ValueError(f"{word!r} does not begin a read-only statement ({', '.join(_READING)})")

@@ -2,111 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import chain, repeat
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
-
-from runbook.model.effects import (
-    AskDatabase,
-    Drive,
-    Effect,
-    Now,
-    Question,
-    Say,
-    SignalSessions,
-    Sleep,
-    ask,
-)
-from runbook.model.errors import ConnectionLost, DoorError, MissingGrant
-from runbook.model.inventory import Closed, Name
-from runbook.model.leaks import LeakedSession, LeakPolicy, TerminationPlan
+from runbook.model.effects import AskDatabase, Drive, Effect, Say, SignalSessions, ask
+from runbook.model.leaks import LeakedSession, TerminationPlan
 from runbook.model.plan import Result
 from runbook.model.sessions import SessionId, Snapshot
 from runbook.model.step import StepContext, StepType
-from runbook.model.units import Duration, Percent, format_duration
+from runbook.steps.terminate_args import TerminateArgs, slots_missing
+from runbook.steps.terminate_batches import Progress, terminate
+from runbook.steps.terminate_watch import Back, watch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from runbook.model.fleet import Fleet
-
-#: A backend that is idle obeys within milliseconds; one that has not gone by then is told of.
-_GONE_WITHIN_S = 2.0
-#: Seconds before each look while sessions go; the last one repeats.
-_LOOK_AGAIN_S = (0.005, 0.01, 0.02, 0.05)
-#: Shares of the terminated sessions that came straight back (proposed in the facts, from how
-#: pools behave): below the first they stay away; from the second on a pool refills.
-_STAYED_AWAY, _CAME_BACK = 0.2, 0.8
-
-#: Sessions that want slots again are told apart by these columns.
-_GROUP = ("role", "database", "application_name", "client_addr")
-
-#: Slots by the same arithmetic as `Limits.usable`, with the server's clock.
-_SLOTS = Question(
-    name="slots",
-    sql="""
-SELECT count(*) FILTER (WHERE NOT coalesce(r.rolsuper, false)) AS used,
-       greatest(0, current_setting('max_connections')::int
-                   - current_setting('superuser_reserved_connections')::int
-                   - coalesce(current_setting('reserved_connections', true)::int, 0)
-                   - count(*) FILTER (WHERE r.rolsuper)) AS usable,
-       (clock_timestamp() AT TIME ZONE 'UTC')::text AS at
-  FROM pg_catalog.pg_stat_activity a
-  LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
- WHERE a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
-""",
-)
-
-_LEFT = """
-SELECT pid FROM pg_catalog.pg_stat_activity
- WHERE (pid, backend_start AT TIME ZONE 'UTC') IN ({pairs})
-"""
-
-_NEWCOMERS = """
-SELECT coalesce(usename, '') AS role, coalesce(datname, '') AS database,
-       coalesce(application_name, '') AS application_name,
-       coalesce(host(client_addr), '') AS client_addr, count(*) AS sessions
-  FROM pg_catalog.pg_stat_activity
- WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
-   AND backend_start AT TIME ZONE 'UTC' > {since}
- GROUP BY 1, 2, 3, 4
-"""
-
-
-class TerminateArgs(Closed):
-    """What `terminate` is given."""
-
-    database: Name = Field(description="the inventory's name of the database")
-    which: Literal["leaked", "blockers"] = Field(
-        "leaked", description="sessions that are proved leaked, or the roots of lock pile-ups"
-    )
-    idle_in_transaction_over: Duration = Field(
-        300.0, description="in a transaction without a word for this long counts as leaked"
-    )
-    headroom: Percent = Field(20, description="stop when this share of the usable slots is free")
-    max_sessions: Annotated[int, Field(ge=1)] = Field(
-        100, description="no more than this in one run; the inventory's max_terminated also holds"
-    )
-    batch_max: Annotated[int, Field(ge=1)] = Field(10, description="sessions in one batch, at most")
-    batch_share: Percent = Field(10, description="of the whole list in one batch, at most")
-    watch: tuple[Duration, ...] = Field(
-        (15.0, 60.0), description="when to look for sessions that came back; [] does not look"
-    )
-
-    @property
-    def policy(self) -> LeakPolicy:
-        """Return what counts as leaked."""
-        return LeakPolicy(
-            idle_in_transaction_s=self.idle_in_transaction_over,
-            headroom_percent=self.headroom,
-            max_sessions=self.max_sessions,
-            which=self.which,
-        )
-
 
 # ---- prepare -------------------------------------------------------------------------------
 
@@ -118,7 +28,7 @@ def prepare(args: TerminateArgs, context: StepContext) -> Drive[Result]:
     if missing:
         return Result(status="refused", summary=missing)
     sessions = plan.sessions[: _cap(args, context)]
-    need = _need(args, snapshot.used, snapshot.usable)
+    need = slots_missing(args, snapshot.used, snapshot.usable)
     if args.which == "leaked" and need <= 0:
         sessions = ()
     ids = tuple(leaked.session.id for leaked in sessions)
@@ -162,12 +72,6 @@ def _missing_grants(snapshot: Snapshot) -> str:
 def _cap(args: TerminateArgs, context: StepContext) -> int:
     bound = context.fleet.database(args.database).max_terminated
     return min(args.max_sessions, bound or args.max_sessions)
-
-
-def _need(args: TerminateArgs, used: int, usable: int) -> int:
-    """Return how many slots are missing for the wanted headroom; 0 or less when there is enough."""
-    wanted_free = -(-usable * args.headroom // 100)
-    return wanted_free - (usable - used)
 
 
 def _prepared_summary(
@@ -249,36 +153,6 @@ def _not_exercised(sessions: Sequence[LeakedSession]) -> tuple[str, ...]:
 # ---- act -----------------------------------------------------------------------------------
 
 
-@dataclass(kw_only=True)
-class _Progress:
-    """What a termination has come to so far."""
-
-    args: TerminateArgs
-    before: dict[str, Any]
-    after: dict[str, Any]
-    #: As prepared, by pid.
-    shown: Mapping[int, Mapping[str, Any]]
-    terminated: list[int] = field(default_factory=list)
-    moved: list[int] = field(default_factory=list)
-    #: Signalled, and still there after the wait.
-    lingering: list[int] = field(default_factory=list)
-    #: Not to be signalled by our role, and the server's words with the GRANT.
-    denied: list[int] = field(default_factory=list)
-    denial: str = ""
-    #: Of a batch whose connection broke while it was signalled.
-    in_doubt: list[int] = field(default_factory=list)
-    #: Why the work ended early, if it did.
-    trouble: str = ""
-
-    @property
-    def need(self) -> int:
-        return _need(self.args, self.after["used"], self.after["usable"])
-
-    @property
-    def enough(self) -> bool:
-        return self.args.which == "leaked" and self.need <= 0
-
-
 def act(args: TerminateArgs, context: StepContext) -> Drive[Result]:
     """Terminate what was shown and is still proved, in batches; then watch for newcomers.
 
@@ -293,10 +167,10 @@ def act(args: TerminateArgs, context: StepContext) -> Drive[Result]:
     snapshot, plan = yield from _look(args, context)
     queue = _still_proved(plan, shown)
     before = {"used": snapshot.used, "usable": snapshot.usable, "at": ""}
-    progress = _Progress(args=args, before=before, after=dict(before), shown=shown)
+    progress = Progress(args=args, before=before, after=dict(before), shown=shown)
     progress.moved = [pid for pid in shown if pid not in {s.pid for s in queue}]
-    yield from _terminate(progress, queue)
-    back = None if progress.trouble else (yield from _watch(progress))
+    yield from terminate(progress, queue)
+    back = None if progress.trouble else (yield from watch(progress))
     return _result(progress, back)
 
 
@@ -316,10 +190,10 @@ def _nothing(prepared: Mapping[str, Any]) -> dict[str, Any]:
 def _still_proved(plan: TerminationPlan, shown: Mapping[int, Mapping[str, Any]]) -> list[SessionId]:
     """Return the sessions of the new plan, in its order, that were shown exactly as they are."""
     ids = (leaked.session.id for leaked in plan.sessions)
-    return [i for i in ids if i.pid in shown and _shown_id(shown[i.pid]) == i]
+    return [i for i in ids if i.pid in shown and session_id(shown[i.pid]) == i]
 
 
-def _shown_id(session: Mapping[str, Any]) -> SessionId:
+def session_id(session: Mapping[str, Any]) -> SessionId:
     return SessionId(
         pid=session["pid"],
         backend_start=session["backend_start"] or "",
@@ -328,160 +202,8 @@ def _shown_id(session: Mapping[str, Any]) -> SessionId:
     )
 
 
-def _terminate(progress: _Progress, queue: Sequence[SessionId]) -> Drive[None]:
-    """Signal batch by batch until enough slots are free, nothing is left, or something breaks."""
-    if not queue:
-        return
-    args = progress.args
-    batch_size = min(args.batch_max, max(1, len(queue) * args.batch_share // 100))
-    try:
-        progress.before = progress.after = yield from _slots(args.database)
-        waiting = list(queue)
-        while waiting and not progress.enough:
-            # The last batch takes no more than what is missing.
-            room = batch_size if args.which == "blockers" else min(batch_size, progress.need)
-            batch, waiting = waiting[:room], waiting[room:]
-            yield from _one_batch(progress, batch)
-    except DoorError as error:
-        progress.trouble = _words(error)
-
-
-def _words(error: DoorError) -> str:
-    return error.message if error.hint is None else f"{error.message} ({error.hint})"
-
-
-def _one_batch(progress: _Progress, batch: Sequence[SessionId]) -> Drive[None]:
-    database = progress.args.database
-    # Until the answer is here, nobody knows which of these were signalled.
-    progress.in_doubt = [session.pid for session in batch]
-    try:
-        signalled = yield from ask(SignalSessions(database=database, sessions=tuple(batch)))
-    except MissingGrant as error:
-        # These cannot be signalled by us; the others may well be.
-        progress.denied += progress.in_doubt
-        progress.in_doubt = []
-        progress.denial = _words(error)
-        return
-    except DoorError as error:
-        if not isinstance(error, ConnectionLost):
-            progress.in_doubt = []
-        raise
-    progress.in_doubt = []
-    progress.terminated += signalled
-    progress.moved += [s.pid for s in batch if s.pid not in signalled]
-    yield from _until_gone(progress, [s for s in batch if s.pid in signalled])
-    slots, count = progress.after, len(progress.terminated)
-    text = f"{count} terminated; {slots['used']} of {slots['usable']} slots in use"
-    yield from ask(Say(stage="terminating", text=text))
-
-
-def _until_gone(progress: _Progress, signalled: Sequence[SessionId]) -> Drive[None]:
-    """Look until the signalled sessions are gone, at most 2 s; the slots are read along."""
-    left_question = _left(signalled)
-    questions = (_SLOTS,) if left_question is None else (_SLOTS, left_question)
-    started = yield from ask(Now())
-    for pause in chain(_LOOK_AGAIN_S, repeat(_LOOK_AGAIN_S[-1])):
-        yield from ask(Sleep(seconds=pause))
-        answers = yield from ask(AskDatabase(database=progress.args.database, questions=questions))
-        if answers.rows.get("slots"):
-            progress.after = answers.rows["slots"][0]
-        left = [row["pid"] for row in answers.rows.get("left", [])]
-        now = yield from ask(Now())
-        if not left or now - started > _GONE_WITHIN_S:
-            progress.lingering += left
-            return
-
-
-def _slots(database: str) -> Generator[Effect[Any], Any, dict[str, Any]]:
-    answers = yield from ask(AskDatabase(database=database, questions=(_SLOTS,)))
-    if "slots" not in answers.rows:
-        raise DoorError(f"{database} does not tell its slots: {answers.failed.get('slots')}")
-    return answers.rows["slots"][0]
-
-
-def _left(sessions: Sequence[SessionId]) -> Question | None:
-    """Return a question for the sessions that are still there."""
-    pairs = ", ".join(f"({s.pid:d}, {_timestamp(s.backend_start)})" for s in sessions)
-    return Question(name="left", sql=_LEFT.format(pairs=pairs)) if pairs else None
-
-
-def _timestamp(text: str) -> str:
-    """Return a server's UTC time as SQL.
-
-    The text went through a journal, and a question has no parameters: it is read as a time and
-    written anew, so that nothing else can come through.
-    """
-    moment = datetime.fromisoformat(text).replace(tzinfo=None)
-    return f"timestamp '{moment.isoformat(sep=' ')}'"
-
-
-# ---- watch ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Back:
-    """Sessions that came back, by owner, and what that means."""
-
-    verdict: Literal["stayed_away", "came_back", "partly_back", "not_watched"]
-    owners: dict[str, dict[str, int]]
-    after_s: float = 0.0
-    trouble: str = ""
-
-
-def _watch(progress: _Progress) -> Generator[Effect[Any], Any, _Back]:
-    """Count sessions that began after the termination, at each of the wanted moments."""
-    back = _Back(verdict="not_watched", owners={})
-    waited = 0.0
-    for moment in sorted(progress.args.watch) if progress.terminated else ():
-        text = f"until {format_duration(moment)} after, for sessions that come straight back"
-        yield from ask(Say(stage="watching", text=text))
-        yield from ask(Sleep(seconds=max(0.0, moment - waited)))
-        waited = moment
-        try:
-            back = yield from _count_back(progress, moment)
-        except DoorError as error:
-            return _Back(
-                verdict=back.verdict, owners=back.owners, after_s=moment, trouble=error.message
-            )
-        if back.verdict != "partly_back":
-            break
-    return back
-
-
-def _count_back(progress: _Progress, moment: float) -> Generator[Effect[Any], Any, _Back]:
-    newcomers = Question(
-        name="newcomers", sql=_NEWCOMERS.format(since=_timestamp(progress.before["at"]))
-    )
-    answers = yield from ask(
-        AskDatabase(database=progress.args.database, questions=(_SLOTS, newcomers))
-    )
-    if "newcomers" not in answers.rows or "slots" not in answers.rows:
-        raise DoorError("; ".join(answers.failed.values()))
-    progress.after = answers.rows["slots"][0]
-    new = {tuple(row[key] for key in _GROUP): row["sessions"] for row in answers.rows["newcomers"]}
-    return _judge_back(progress, new, moment)
-
-
-def _judge_back(progress: _Progress, new: Mapping[tuple[Any, ...], int], moment: float) -> _Back:
-    """Compare newcomers with the terminated, group by group; what a group has beyond is its own."""
-    gone = [progress.shown[pid] for pid in progress.terminated]
-    groups = Counter(tuple(session[key] or "" for key in _GROUP) for session in gone)
-    owner_of = {tuple(s[key] or "" for key in _GROUP): s["owner"] for s in gone}
-    owners: dict[str, dict[str, int]] = {}
-    for group, count in groups.items():
-        owner = owners.setdefault(owner_of[group], {"terminated": 0, "came_back": 0})
-        owner["terminated"] += count
-        owner["came_back"] += min(count, new.get(group, 0))
-    share = sum(o["came_back"] for o in owners.values()) / len(gone)
-    verdict: Literal["stayed_away", "came_back", "partly_back"] = "partly_back"
-    if share < _STAYED_AWAY:
-        verdict = "stayed_away"
-    elif share >= _CAME_BACK:
-        verdict = "came_back"
-    return _Back(verdict=verdict, owners=owners, after_s=moment)
-
-
 # ---- result --------------------------------------------------------------------------------
+
 
 _ADVICE = {
     "came_back": "the pool refills: terminating does not help; restart the service"
@@ -490,12 +212,12 @@ _ADVICE = {
 }
 
 
-def _result(progress: _Progress, back: _Back | None) -> Result:
+def _result(progress: Progress, back: Back | None) -> Result:
     args = progress.args
     verdict: str = back.verdict if back else "interrupted"
     if not progress.trouble and not progress.terminated:
         verdict = "refused" if progress.denied else "nothing_to_do"
-    ids = [_shown_id(progress.shown[pid]) for pid in progress.terminated + progress.in_doubt]
+    ids = [session_id(progress.shown[pid]) for pid in progress.terminated + progress.in_doubt]
     data = {
         "verdict": verdict,
         "advice": _ADVICE.get(verdict, ""),
@@ -506,7 +228,8 @@ def _result(progress: _Progress, back: _Back | None) -> Result:
         "in_doubt": progress.in_doubt,
         "before": progress.before,
         "after": progress.after,
-        "headroom_reached": _need(args, progress.after["used"], progress.after["usable"]) <= 0,
+        "headroom_reached": slots_missing(args, progress.after["used"], progress.after["usable"])
+        <= 0,
         "came_back": back.owners if back else {},
         "watched_s": back.after_s if back else 0.0,
         "trouble": progress.trouble or (back.trouble if back else ""),
@@ -522,7 +245,7 @@ def _result(progress: _Progress, back: _Back | None) -> Result:
     )
 
 
-def _status(progress: _Progress) -> Literal["ok", "failed", "refused", "unknown"]:
+def _status(progress: Progress) -> Literal["ok", "failed", "refused", "unknown"]:
     if progress.in_doubt:
         return "unknown"
     if progress.trouble:
@@ -530,7 +253,7 @@ def _status(progress: _Progress) -> Literal["ok", "failed", "refused", "unknown"
     return "refused" if progress.denied and not progress.terminated else "ok"
 
 
-def _summary(progress: _Progress, data: Mapping[str, Any]) -> str:
+def _summary(progress: Progress, data: Mapping[str, Any]) -> str:
     before, after = progress.before, progress.after
     parts = [
         f"{len(progress.terminated)} terminated",
@@ -554,7 +277,7 @@ def _summary(progress: _Progress, data: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _by_hand(progress: _Progress) -> tuple[str, ...]:
+def _by_hand(progress: Progress) -> tuple[str, ...]:
     check = f"runbook diagnose {progress.args.database}"
     pids = progress.in_doubt or progress.lingering
     if not pids:

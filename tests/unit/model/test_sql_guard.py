@@ -33,7 +33,7 @@ def test_literals_names_and_comments_are_told_from_code(sql: str, kinds: list[st
 
 @pytest.mark.parametrize("sql", ["select 'a", 'select "a', "select $$a", "select /* /* */", "a\0"])
 def test_what_does_not_end_is_refused(sql: str) -> None:
-    with pytest.raises(ValueError, match="unclosed|NUL"):
+    with pytest.raises(ValueError, match=r"unclosed|NUL"):
         list(tokens(sql))
 
 

@@ -43,7 +43,7 @@ def render(diagnosis: Diagnosis, console: Console) -> None:
     _slots(page, diagnosis)
     _whose(page, diagnosis)
     page.bullets("Evidence", diagnosis.finding.evidence)
-    page.bullets("Also", (f"{f.title} ({f.confidence})" for f in diagnosis.also))
+    page.bullets("Also", (_also(f, diagnosis.finding) for f in diagnosis.also))
     page.bullets("Less likely", (f"{f.title}: {f.because}" for f in diagnosis.runners_up))
     page.bullets("Not seen", diagnosis.unseen)
     _next(page, diagnosis.finding)
@@ -64,7 +64,7 @@ def _sentence(text: str) -> str:
 def _sure(finding: Finding) -> str:
     words = {
         "certain": "certain",
-        "strong": "strong proof",
+        "strong": "strong evidence",
         "likely": "likely",
         "weak": "a hint only",
     }
@@ -109,6 +109,9 @@ def _server(diagnosis: Diagnosis) -> str:
 
 def _whose(page: Page, diagnosis: Diagnosis) -> None:
     rows = list(_rows(diagnosis))
+    others = sum(count.sessions for count in diagnosis.by_state) - sum(int(row[1]) for row in rows)
+    if rows and others > 0:
+        rows.append(("everyone else", str(others), "", "", ""))
     if not rows:
         return
     heads = ("Whose", "sessions", "pool", _CONCERNED.get(diagnosis.finding.cause, ""), "idle for")
@@ -157,6 +160,12 @@ def _listed(heads: Row, row: Row) -> str:
         f"{head} {cell}" for head, cell in zip(heads[1:], row[1:], strict=True) if head and cell
     ]
     return f"{row[0]}: {', '.join(said)}"
+
+
+def _also(finding: Finding, cause: Finding) -> str:
+    """Return another finding in a line or two, with its own remedy where it has one."""
+    remedy = finding.command if finding.command != cause.command else None
+    return f"{finding.title} [{finding.confidence}]" + (f"; then: {remedy}" if remedy else "")
 
 
 def _next(page: Page, finding: Finding) -> None:

@@ -17,7 +17,8 @@ _SHADES = {
     "waiting for a lock": ("▓", "W", "red"),
     "idle in transaction": ("▒", "T", "yellow"),
     "idle": ("░", "=", "blue"),
-    "other": ("▚", "?", "magenta"),
+    "hidden": ("▚", "?", "magenta"),
+    "other": ("▞", "+", "magenta"),
     "free": ("·", ".", "dim"),
 }
 

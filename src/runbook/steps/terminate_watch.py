@@ -1,0 +1,95 @@
+"""Counts sessions that come straight back after a termination: a pool that refills."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from runbook.model.effects import AskDatabase, Effect, Question, Say, Sleep, ask
+from runbook.model.errors import DoorError
+from runbook.model.units import format_duration
+from runbook.steps.terminate_batches import SLOTS, Progress, timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+#: Shares of the terminated sessions that came straight back (proposed in the facts, from how
+#: pools behave): below the first they stay away; from the second on a pool refills.
+_STAYED_AWAY, _CAME_BACK = 0.2, 0.8
+
+#: Sessions that want slots again are told apart by these columns.
+_GROUP = ("role", "database", "application_name", "client_addr")
+
+_NEWCOMERS = """
+SELECT coalesce(usename, '') AS role, coalesce(datname, '') AS database,
+       coalesce(application_name, '') AS application_name,
+       coalesce(host(client_addr), '') AS client_addr, count(*) AS sessions
+  FROM pg_catalog.pg_stat_activity
+ WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
+   AND backend_start AT TIME ZONE 'UTC' > {since}
+ GROUP BY 1, 2, 3, 4
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Back:
+    """Sessions that came back, by owner, and what that means."""
+
+    verdict: Literal["stayed_away", "came_back", "partly_back", "not_watched"]
+    owners: dict[str, dict[str, int]]
+    after_s: float = 0.0
+    trouble: str = ""
+
+
+def watch(progress: Progress) -> Generator[Effect[Any], Any, Back]:
+    """Count sessions that began after the termination, at each of the wanted moments."""
+    back = Back(verdict="not_watched", owners={})
+    waited = 0.0
+    for moment in sorted(progress.args.watch) if progress.terminated else ():
+        text = f"until {format_duration(moment)} after, for sessions that come straight back"
+        yield from ask(Say(stage="watching", text=text))
+        yield from ask(Sleep(seconds=max(0.0, moment - waited)))
+        waited = moment
+        try:
+            back = yield from _count_back(progress, moment)
+        except DoorError as error:
+            return Back(
+                verdict=back.verdict, owners=back.owners, after_s=moment, trouble=error.message
+            )
+        if back.verdict != "partly_back":
+            break
+    return back
+
+
+def _count_back(progress: Progress, moment: float) -> Generator[Effect[Any], Any, Back]:
+    newcomers = Question(
+        name="newcomers", sql=_NEWCOMERS.format(since=timestamp(progress.before["at"]))
+    )
+    answers = yield from ask(
+        AskDatabase(database=progress.args.database, questions=(SLOTS, newcomers))
+    )
+    if "newcomers" not in answers.rows or "slots" not in answers.rows:
+        raise DoorError("; ".join(answers.failed.values()))
+    progress.after = answers.rows["slots"][0]
+    new = {tuple(row[key] for key in _GROUP): row["sessions"] for row in answers.rows["newcomers"]}
+    return _judge_back(progress, new, moment)
+
+
+def _judge_back(progress: Progress, new: Mapping[tuple[Any, ...], int], moment: float) -> Back:
+    """Compare newcomers with the terminated, group by group; what a group has beyond is its own."""
+    gone = [progress.shown[pid] for pid in progress.terminated]
+    groups = Counter(tuple(session[key] or "" for key in _GROUP) for session in gone)
+    owner_of = {tuple(s[key] or "" for key in _GROUP): s["owner"] for s in gone}
+    owners: dict[str, dict[str, int]] = {}
+    for group, count in groups.items():
+        owner = owners.setdefault(owner_of[group], {"terminated": 0, "came_back": 0})
+        owner["terminated"] += count
+        owner["came_back"] += min(count, new.get(group, 0))
+    share = sum(o["came_back"] for o in owners.values()) / len(gone)
+    verdict: Literal["stayed_away", "came_back", "partly_back"] = "partly_back"
+    if share < _STAYED_AWAY:
+        verdict = "stayed_away"
+    elif share >= _CAME_BACK:
+        verdict = "came_back"
+    return Back(verdict=verdict, owners=owners, after_s=moment)

@@ -1,0 +1,352 @@
+"""The step `terminate`: its drives over a real server, with hand-made proof."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runbook.adapters.postgres import PostgresDoor
+from runbook.model.effects import (
+    Answers,
+    AskDatabase,
+    Effect,
+    Now,
+    Question,
+    Say,
+    SignalSessions,
+    Sleep,
+)
+from runbook.model.errors import ConnectionLost, DoorError, SlotRefused
+from runbook.model.leaks import LeakedSession, LeakPolicy, Spared, TerminationPlan
+from runbook.model.sessions import Limits, Session, Snapshot
+from runbook.model.step import StepContext
+from runbook.steps.terminate import TERMINATE
+from runbook.steps.terminate_args import TerminateArgs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runbook.model.fleet import Fleet
+    from runbook.model.plan import Result
+    from unit.postgres_server import Server
+
+_SESSIONS = Question(
+    name="sessions",
+    sql="""SELECT a.pid, a.backend_type, a.datname AS database, a.usename AS role,
+    a.application_name, host(a.client_addr) AS client_addr, a.client_port,
+    a.backend_start::text AS backend_start, a.state_change::text AS state_change, a.state,
+    a.query, r.rolsuper AS superuser, a.pid = pg_backend_pid() AS ours
+    FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid ORDER BY a.backend_start""",
+)
+
+
+@dataclass
+class HandMade:
+    """A judge for whom every idle session of `app` is leaked."""
+
+    can_signal: bool = True
+    can_read_all: bool = True
+    blind: bool = False
+
+    def questions(self) -> tuple[Question, ...]:
+        return (_SESSIONS,)
+
+    def snapshot(self, database: str, answers: Answers) -> Snapshot:
+        limits = Limits(
+            version_num=180000,
+            version="18",
+            max_connections=12,
+            superuser_reserved=2,
+            reserved=0,
+            max_wal_senders=2,
+            in_recovery=False,
+            role="oncall",
+            can_read_all=self.can_read_all,
+            can_signal=self.can_signal,
+            is_superuser=False,
+            server_time="",
+        )
+        rest: dict[str, Any] = dict.fromkeys(
+            ("wait_event_type", "wait_event", "age_s", "xact_age_s", "query_age_s", "state_age_s")
+        )
+        rest |= {"has_xid": False, "leader_pid": None, "replication": False}
+        rows = [Session(**row, **rest) for row in answers.rows["sessions"]]
+        return Snapshot(database=database, limits=limits, sessions=tuple(rows))
+
+    def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:  # noqa: ARG002
+        found = [s for s in snapshot.clients if s.role == "app" and s.idle and not self.blind]
+        return TerminationPlan(
+            sessions=tuple(
+                LeakedSession(session=s, rule="over_pool", proof="by hand", owner="app")
+                for s in found
+            ),
+            spared=(Spared(reason="floor", pids=(1, 2)),),
+        )
+
+    def diagnose(self, snapshot: Snapshot, fleet: Fleet) -> Any:
+        raise NotImplementedError
+
+
+@dataclass
+class World:
+    """Drives a step over a real door; sleeps are counted, short ones slept."""
+
+    fleet: Fleet
+    door: PostgresDoor
+    judge: HandMade = field(default_factory=HandMade)
+    slept: list[float] = field(default_factory=list)
+    effects: list[Effect[Any]] = field(default_factory=list)
+    #: Called with each effect before it is performed; may raise a DoorError.
+    meddle: Callable[[Effect[Any]], None] = lambda _effect: None
+
+    def run(self, phase: str, given: Any = None, **args: Any) -> Result:
+        context = StepContext(
+            fleet=self.fleet, judge=self.judge, target="db", given={"prepared": given}
+        )
+        arguments = TerminateArgs.model_validate({"database": "db", **args})
+        steps = TERMINATE.phases[phase](arguments, context)
+        send: Any = steps.send
+        value: Any = None
+        while True:
+            try:
+                effect = send(value)
+            except StopIteration as stop:
+                result: Result = stop.value
+                return result
+            try:
+                value, send = self._perform(effect), steps.send
+            except DoorError as error:
+                value, send = error, steps.throw
+
+    def both(self, **args: Any) -> Result:
+        return self.run("act", self.run("prepare", **args).data, **args)
+
+    def _perform(self, effect: Effect[Any]) -> Any:
+        self.effects.append(effect)
+        self.meddle(effect)
+        match effect:
+            case Say():
+                return None
+            case Now():
+                return time.monotonic()
+            case Sleep(seconds=seconds):
+                self.slept.append(seconds)
+                return time.sleep(min(seconds, 0.05))
+        return self.door.perform(effect)
+
+
+@pytest.fixture
+def world(server: Server) -> Iterator[World]:
+    fleet = server.fleet()
+    door = PostgresDoor(fleet, rehearsal=False)
+    yield World(fleet=fleet, door=door)
+    door.close()
+
+
+def _pids(server: Server) -> list[int]:
+    rows = server.admin(
+        "SELECT pid FROM pg_stat_activity WHERE usename = 'app' ORDER BY backend_start"
+    )
+    return [pid for (pid,) in rows]
+
+
+# ---- prepare -------------------------------------------------------------------------------
+
+
+def test_prepare_names_every_session_and_changes_nothing(world: World, server: Server) -> None:
+    with server.crowd(9):
+        result = world.run("prepare")
+        assert result.status == "ok"
+        assert len(result.touches) == 9
+        assert [s["pid"] for s in result.data["sessions"]] == _pids(server)
+        assert (result.data["used"], result.data["usable"], result.data["wanted"]) == (9, 10, 1)
+        assert result.not_exercised
+    assert not any(isinstance(effect, SignalSessions) for effect in world.effects)
+
+
+def test_the_smaller_cap_wins(world: World, server: Server) -> None:
+    world.fleet = server.fleet(max_terminated=3)
+    with server.crowd(9):
+        assert len(world.run("prepare", max_sessions=5).touches) == 3
+        assert len(world.run("prepare", max_sessions=2).touches) == 2
+
+
+@pytest.mark.parametrize(
+    ("judge", "grant"),
+    [
+        (HandMade(can_signal=False), 'GRANT pg_signal_backend TO "oncall"'),
+        (HandMade(can_read_all=False), 'GRANT pg_monitor TO "oncall"'),
+    ],
+)
+def test_without_a_grant_it_is_refused_with_the_grant(
+    world: World, judge: HandMade, grant: str
+) -> None:
+    world.judge = judge
+    result = world.run("prepare")
+    assert result.status == "refused"
+    assert grant in result.summary
+
+
+def test_nothing_is_terminated_while_enough_slots_are_free(world: World, server: Server) -> None:
+    with server.crowd(2):
+        prepared = world.run("prepare")
+        assert prepared.touches == ()
+        result = world.run("act", prepared.data)
+        assert len(_pids(server)) == 2
+    assert (result.status, result.data["verdict"]) == ("ok", "nothing_to_do")
+
+
+# ---- act -----------------------------------------------------------------------------------
+
+
+def test_it_stops_at_the_headroom_oldest_first(world: World, server: Server) -> None:
+    with server.crowd(9):
+        pids = _pids(server)
+        result = world.both(headroom="50%", watch=[])
+        assert result.status == "ok"
+        assert result.data["terminated"] == pids[:4]
+        assert _pids(server) == pids[4:]
+        assert result.data["before"]["used"] == 9
+        assert result.data["after"]["used"] == 5
+        assert "9 -> 5 of 10 slots" in result.summary
+
+
+def test_only_what_was_shown_and_still_is_proved_goes(world: World, server: Server) -> None:
+    with server.crowd(8) as crowd:
+        prepared = world.run("prepare", headroom="100%")
+        pids = _pids(server)
+        crowd[0].execute(b"SELECT 1")  # it woke up meanwhile
+        with server.crowd(1):  # and this one was not shown
+            late = _pids(server)[-1]
+            result = world.run("act", prepared.data, headroom="100%", watch=[])
+            assert _pids(server) == [pids[0], late]
+        assert result.data["terminated"] == pids[1:]
+        assert result.data["moved"] == [pids[0]]
+        assert not result.data["headroom_reached"]
+
+
+def test_a_session_that_moves_at_the_last_moment_is_left_alone(
+    world: World, server: Server
+) -> None:
+    with server.crowd(3) as crowd:
+
+        def wake(effect: Effect[Any]) -> None:
+            if isinstance(effect, SignalSessions) and not crowd[1].closed:
+                crowd[1].execute(b"SELECT 1")
+
+        world.meddle = wake
+        pids = _pids(server)
+        result = world.both(headroom="100%", watch=[], batch_share="100%")
+        assert result.data["terminated"] == [pids[0], pids[2]]
+        assert result.data["moved"] == [pids[1]]
+
+
+def test_batches_are_bounded(world: World, server: Server) -> None:
+    with server.crowd(8):
+        world.both(headroom="100%", watch=[], batch_max=3, batch_share="100%")
+        sizes = [len(e.sessions) for e in world.effects if isinstance(e, SignalSessions)]
+        assert sizes == [3, 3, 2]
+
+
+def test_a_lost_connection_leaves_the_batch_in_doubt(world: World, server: Server) -> None:
+    with server.crowd(9):
+        pids = _pids(server)
+
+        def cut(effect: Effect[Any]) -> None:
+            done = sum(isinstance(e, SignalSessions) for e in world.effects)
+            if isinstance(effect, SignalSessions) and done == 3:
+                raise ConnectionLost("the line is dead")
+
+        world.meddle = cut
+        result = world.both(headroom="100%")
+        assert result.status == "unknown"
+        assert result.data["terminated"] == pids[:2]
+        assert result.data["in_doubt"] == [pids[2]]
+        assert "the line is dead" in result.summary
+        assert any(str(pids[2]) in line for line in result.by_hand)
+        assert len(result.touches) == 3
+
+
+def test_a_refused_slot_between_batches_ends_it_with_what_is_known(
+    world: World, server: Server
+) -> None:
+    with server.crowd(9):
+
+        def refuse(effect: Effect[Any]) -> None:
+            signalled = any(isinstance(e, SignalSessions) for e in world.effects)
+            if isinstance(effect, AskDatabase) and signalled:
+                raise SlotRefused("no slot", hint="try again")
+
+        world.meddle = refuse
+        result = world.both(headroom="100%")
+        assert result.status == "failed"
+        assert len(result.data["terminated"]) == 1
+        assert "no slot (try again)" in result.summary
+
+
+def test_a_role_that_may_not_signal_after_all_is_refused(world: World, server: Server) -> None:
+    world.door = PostgresDoor(server.fleet(connect={"user": "sees"}), rehearsal=False)
+    with server.crowd(9):
+        result = world.both(watch=[])
+        world.door.close()
+        assert result.status == "refused"
+        assert "GRANT pg_signal_backend TO sees" in result.summary
+        assert len(_pids(server)) == 9
+
+
+# ---- watch ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("back", "verdict", "waits"),
+    [(0, "stayed_away", [15.0]), (4, "came_back", [15.0]), (2, "partly_back", [15.0, 45.0])],
+)
+def test_sessions_that_come_straight_back_are_told(
+    world: World, server: Server, back: int, verdict: str, waits: list[float]
+) -> None:
+    opened: list[Any] = []
+
+    def refill(effect: Effect[Any]) -> None:
+        if isinstance(effect, Sleep) and effect.seconds == 15.0:
+            opened.extend(server.connect("app") for _ in range(back))
+
+    world.meddle = refill
+    with server.crowd(9):
+        result = world.both(headroom="50%")
+        for connection in opened:
+            connection.close()
+    assert result.status == "ok"
+    assert result.data["verdict"] == verdict
+    assert result.data["came_back"] == {"app": {"terminated": 4, "came_back": back}}
+    assert [s for s in world.slept if s > 1] == waits
+    assert ("--rolling-restart" in result.summary) == (verdict == "came_back")
+
+
+def test_blockers_go_whatever_the_headroom(world: World, server: Server) -> None:
+    with server.crowd(2):
+        result = world.both(which="blockers", watch=[])
+        assert len(result.data["terminated"]) == 2
+
+
+def test_a_time_that_is_no_time_never_becomes_sql(world: World, server: Server) -> None:
+    with server.crowd(9):
+        prepared = world.run("prepare").data
+        evil = {**prepared["sessions"][0], "backend_start": "'; DROP TABLE x; --"}
+        data = {**prepared, "sessions": [evil]}
+        result = world.run("act", data, watch=[])
+        assert result.data["terminated"] == []
+        assert len(_pids(server)) == 9
+
+
+def test_it_repeats_safely_after_a_crash(world: World, server: Server) -> None:
+    with server.crowd(9):
+        prepared = world.run("prepare").data
+        world.run("act", prepared, watch=[])
+        left = _pids(server)
+        result = world.run("act", prepared, watch=[])
+        assert _pids(server) == left
+    assert result.data["verdict"] == "nothing_to_do"
