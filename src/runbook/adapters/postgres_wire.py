@@ -64,7 +64,7 @@ class Wire:
         Raises:
             SlotRefused, DatabaseLogin, MissingGrant, Unreachable: see `postgres_errors.refused`.
         """
-        from psycopg import pq  # noqa: PLC0415 - 75 ms, and most commands need no database
+        from psycopg import pq
 
         connection = pq.PGconn.connect_start(_conninfo(settings))
         deadline = time.monotonic() + timeout_s
@@ -143,7 +143,7 @@ class Wire:
         text = str(value)
         if "\0" in text:
             raise ValueError("a SQL parameter cannot hold a NUL character")
-        from psycopg import pq  # noqa: PLC0415
+        from psycopg import pq
 
         quoted = pq.Escaping(self._pg).escape_literal(text.encode(errors="replace"))
         return " " + bytes(quoted).decode() + ("::float8" if isinstance(value, float) else "")
@@ -163,8 +163,8 @@ class Wire:
             yield result
 
     def _failure(self, result: pq.abc.PGresult) -> DatabaseError | None:
-        from psycopg.pq import DiagnosticField as Field  # noqa: PLC0415
-        from psycopg.pq import ExecStatus  # noqa: PLC0415
+        from psycopg.pq import DiagnosticField as Field
+        from psycopg.pq import ExecStatus
 
         if result.status in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.EMPTY_QUERY}:
             return None
@@ -194,7 +194,7 @@ class Wire:
 
 
 def _errors() -> type[Exception]:
-    from psycopg import Error  # noqa: PLC0415
+    from psycopg import Error
 
     return Error
 
@@ -215,7 +215,7 @@ def _ask_for_sqlstate(connection: Any, implementation: str) -> None:
     """
     try:
         if implementation == "python":
-            from psycopg.pq import _pq_ctypes  # noqa: PLC0415
+            from psycopg.pq import _pq_ctypes
 
             library: Any = _pq_ctypes.pq  # type: ignore[attr-defined]
         else:
@@ -230,7 +230,7 @@ def _ask_for_sqlstate(connection: Any, implementation: str) -> None:
 
 def _connected(connection: pq.abc.PGconn, deadline: float) -> bool:
     """Drive the handshake to its end, good or bad; False when the deadline came first."""
-    from psycopg.pq import ConnStatus, PollingStatus  # noqa: PLC0415
+    from psycopg.pq import ConnStatus, PollingStatus
 
     if connection.status == ConnStatus.BAD:
         return True

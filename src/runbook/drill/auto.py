@@ -96,13 +96,13 @@ class Incident:
     def _page(self) -> None:
         found = self._sample("before anything is done")
         self.record.saturated = found
-        self.record.refused_at = self.drill.saturated_after
         self.record.timeline.append((self.drill.saturated_after, "the database refuses the app"))
         leaked = probe.leaked_pids(self._state())
         self.record.leaked = frozenset(
             session for session in found.sessions if session[0] in leaked
         )
         self.record.culprit = saturation.LEAKING
+        self.record.paged_at = self._mark("the on-call is paged")
         self._heading(f"export RUNBOOK_INVENTORY={shlex.quote(str(self.drill.inventory))}")
 
     def _diagnose(self) -> None:

@@ -26,9 +26,10 @@ SELECT pid, backend_start::text, application_name, usename
   FROM pg_stat_activity
  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
 """
-#: Sessions of the leaking app's pool that were not used since the last leak.
+#: Sessions of the leaking app's pool that were not used since the last leak, and its age.
 _UNUSED_SQL = """
-SELECT count(*)
+SELECT count(*), (SELECT extract(epoch FROM min(clock_timestamp() - state_change))::float8
+                    FROM pg_stat_activity WHERE pid = ANY(%(leaked)s))
   FROM pg_stat_activity
  WHERE application_name = %(name)s AND NOT pid = ANY(%(leaked)s)
    AND state_change <= (SELECT max(state_change) FROM pg_stat_activity WHERE pid = ANY(%(leaked)s))
@@ -80,13 +81,13 @@ def log_in(root: Path, db_port: int, role: str = cluster.APP_ROLE) -> Login:
     return Login(accepted=True)
 
 
-def pool_is_in_use(root: Path, state: State) -> bool:
-    """Tell whether the leaking app's pool was used all through since its last leak."""
+def leak_is_plain(root: Path, state: State, *, age_s: float = 0.0) -> bool:
+    """Tell whether all leaked sessions are this old, and the pool's own were all used since."""
     name = next(f"shop-{app.name}" for app in state.apps if app.leaks)
     values = {"name": name, "leaked": list(leaked_pids(state))}
     with _as_admin(root, state.db_port) as connection:
         row = connection.execute(_UNUSED_SQL, values).fetchone()
-    return row == (0,)
+    return row is not None and row[0] == 0 and float(str(row[1] or 0)) >= age_s
 
 
 def _as_admin(root: Path, db_port: int) -> psycopg.Connection[tuple[object, ...]]:

@@ -39,7 +39,7 @@ class Record:
     leaked: frozenset[Session] = frozenset()
     #: Server processes (pids) that PostgreSQL calls terminated by command.
     terminated: frozenset[int] = frozenset()
-    refused_at: float | None = None
+    paged_at: float | None = None
     diagnosed_at: float | None = None
     #: The cause that the diagnosis named, and the hosts that it blamed.
     cause: str | None = None
@@ -73,9 +73,9 @@ class Record:
         ]
 
     def _time_to_diagnosis(self) -> Line:
-        if self.diagnosed_at is None or self.refused_at is None:
+        if self.diagnosed_at is None or self.paged_at is None:
             return Line(what="time to diagnosis", result="not diagnosed", passed=False)
-        seconds = self.diagnosed_at - self.refused_at
+        seconds = self.diagnosed_at - self.paged_at
         return Line(what="time to diagnosis", result=f"{seconds:.1f} s", passed=None)
 
     def _cause(self) -> Line:

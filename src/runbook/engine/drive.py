@@ -126,7 +126,13 @@ class _Driver:
         self._notice("intended", {"sentence": sentence, "footprint": footprint})
         self._in_doubt = sentence
         started = self._world.clock()
-        outcome = self._door(effect).perform(effect)
+        try:
+            outcome = self._door(effect).perform(effect)
+        except DoorError as error:
+            # A refusal is an answer; only a connection that broke leaves the outcome open.
+            if not isinstance(error, ConnectionLost):
+                self._in_doubt = None
+            raise
         self._in_doubt = None
         seconds = round(self._world.clock() - started, 3)
         self._notice("changed", {"sentence": sentence, "seconds": seconds})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ class Seat:
         return self.declared.pool.budget if self.declared.pool else None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Holder:
     """Sessions that belong together; several seats when they cannot be told apart by host."""
 
@@ -85,6 +86,11 @@ class Holder:
         if not names or self.service is None:
             return None
         return ", ".join(names) if len(names) <= 3 else f"{len(names)} hosts"
+
+    @cached_property
+    def label(self) -> str:
+        """A short name for people: `shop on web-01`, or the sessions' own words."""
+        return self.owner(0).label
 
     def owner(self, concerned: int) -> Owner:
         """Return it as an Owner of which `concerned` sessions are spoken of."""

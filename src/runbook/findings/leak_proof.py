@@ -188,7 +188,7 @@ class _Case:
         return reason is not None
 
     def _leak(self, session: Session, rule: Rule, proof: str, holder: Holder) -> LeakedSession:
-        return LeakedSession(session=session, rule=rule, proof=proof, owner=holder.owner(0).label)
+        return LeakedSession(session=session, rule=rule, proof=proof, owner=holder.label)
 
 
 def excess_of(holder: Holder) -> int:
@@ -235,7 +235,7 @@ def _suspects(view: View, policy: LeakPolicy, proved: set[int]) -> Iterator[Leak
                 session=session,
                 rule="idle_age",
                 proof=f"idle for {_age(session.state_age_s)}; that alone proves nothing",
-                owner=holder.owner(0).label,
+                owner=holder.label,
             )
 
 

@@ -56,7 +56,7 @@ def filled(view: View) -> str:
 def session_words(session: Session, view: View) -> str:
     """Return who and what a session is: `pid 812 (shop on web-01), idle for 4m 10s`."""
     holder = view.holder_of.get(session.pid)
-    owner = holder.owner(0).label if holder else (session.backend_type or "a hidden session")
+    owner = holder.label if holder else (session.backend_type or "a hidden session")
     return (
         f"pid {session.pid} ({owner}), {session.state or 'hidden'} for {age(session.state_age_s)}"
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,6 +54,29 @@ def door_of(server: Server) -> Iterator[Callable[..., PostgresDoor]]:
 
 def _ask(door: PostgresDoor, *questions: Question) -> Any:
     return door.perform(AskDatabase(database="db", questions=questions))
+
+
+@contextmanager
+def _counting(port: int) -> Iterator[tuple[int, list[int]]]:
+    """Pass one connection on to `port`; note the size of each message to the server."""
+    trips: list[int] = []
+
+    def pump(source: socket.socket, sink: socket.socket, sizes: list[int]) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(1 << 16):
+                sizes.append(len(chunk))
+                sink.sendall(chunk)
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, socket.create_connection(("127.0.0.1", port)) as upstream:
+            back = threading.Thread(target=pump, args=(upstream, client, []), daemon=True)
+            back.start()
+            pump(client, upstream, trips)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1], trips
 
 
 def _ids(server: Server, role: str = "app") -> list[SessionId]:
@@ -161,6 +186,13 @@ def test_a_door_serves_several_threads(door_of: Any) -> None:
         thread.join()
     assert len(seen) == 8
     assert len(set(seen)) == 1
+
+
+def test_a_diagnosis_takes_five_round_trips(door_of: Any, server: Server) -> None:
+    """SSLRequest, startup, two for SCRAM, and one for all questions."""
+    with _counting(server.port) as (port, trips):
+        _ask(door_of(connect={"port": port}), ONE, ME, OURS)
+    assert len(trips) == 5
 
 
 # ---- the ladder ----------------------------------------------------------------------------

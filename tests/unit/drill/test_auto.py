@@ -105,7 +105,7 @@ def _record() -> Record:
     after = _sample([9], accepted=True, started="2")
     return Record(
         leaked=frozenset({(3, "t"), (4, "t")}), terminated=frozenset({3, 4}), culprit="app-3",
-        refused_at=1.0, diagnosed_at=2.0, cause="leaked-sessions", blamed=("app-3",),
+        paged_at=1.0, diagnosed_at=2.0, cause="leaked-sessions", blamed=("app-3",),
         saturated=full, rehearsed=full, relieved=relieved, rolled=after, final=after,
         rolling_sent=9,
     )  # fmt: skip

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="package")
 def roomy() -> Iterator[Server]:
     """30 slots, two of them for superusers; a table to lock."""
-    from unit.postgres_server import running  # noqa: PLC0415 - most tests need no server
+    from unit.postgres_server import running
 
     with running(max_connections=30) as started:
         with started.connect("postgres") as admin:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from unit.findings.world import HOSTS, SHOP, fleet, many, session, snapshot
 
 from runbook.findings.attribution import Attribution, as_server_keeps, attribute
+from unit.findings.world import HOSTS, SHOP, fleet, many, session, snapshot
 
 SAME_NAME = {**SHOP, "application_name": "shop"}
 BOUNCER = {"host": "web-01", "database": "db", "admin": {"user": "stats"}}

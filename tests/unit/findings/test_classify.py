@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from unit.findings.world import JUDGE, SHOP, fleet, hidden, many, session, snapshot
 
 from runbook.findings.table import FINDINGS
 from runbook.model.diagnosis import Diagnosis
 from runbook.model.effects import Answers
 from runbook.model.errors import DatabaseError
+from unit.findings.world import JUDGE, SHOP, fleet, hidden, many, session, snapshot
 
 
 def causes(diagnosis: Diagnosis) -> list[str]:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from unit.findings.world import JUDGE, fleet, look, older
 
 from runbook.model.leaks import LeakPolicy
+from unit.findings.world import JUDGE, fleet, look, older
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from unit.postgres_server import Server
-
     from runbook.model.fleet import Fleet
     from runbook.model.sessions import Session, Snapshot
+    from unit.postgres_server import Server
 
 LOCAL = {"web-01": {"address": "127.0.0.1"}, "web-02": {"address": "127.0.0.1"}}
 LEAKED = LeakPolicy()
@@ -58,17 +57,28 @@ def crowd(server: Server, count: int, user: str = "app", **settings: Any) -> Ite
         yield [held.enter_context(server.connect(user, **settings)) for _ in range(count)]
 
 
+def alone(server: Server) -> None:
+    """Wait until the server has seen all of our connections go."""
+    others = (
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        " AND pid <> pg_backend_pid()"
+    )
+    for _ in range(200):
+        if not server.admin(others):
+            return
+        time.sleep(0.02)
+    raise AssertionError("connections are still open")
+
+
 @pytest.fixture(autouse=True)
 def _settled(roomy: Server) -> Iterator[None]:
     yield
-    roomy.settle()
+    alone(roomy)
 
 
 def _run(connection: Any, sql: str) -> None:
-    try:
+    with suppress(Exception):  # cancelled, as intended
         connection.execute(sql)
-    except Exception:  # noqa: BLE001, S110 - cancelled, as intended
-        pass
 
 
 def until(server: Server, holds: Callable[[Snapshot], bool]) -> Snapshot:
@@ -293,6 +303,6 @@ def test_statements_in_any_encoding_are_read(roomy: Server, encoding: str) -> No
         assert JUDGE.diagnose(seen, shop()).finding.cause == "healthy"
     finally:
         odd.close()
-        roomy.settle()
+        alone(roomy)
         roomy.admin("DROP DATABASE reader")
         roomy.admin("DROP DATABASE odd")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import json
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
-from unit.findings.world import JUDGE, fleet, hidden, many, session, snapshot
-from unit.rendering.diagnosis_schema import FILE, schema
 
 from runbook.cli.rendering import diagnosis_markdown, diagnosis_text, monitoring
 from runbook.cli.rendering.safe import safe
 from runbook.model.diagnosis import Diagnosis
 from runbook.model.errors import DatabaseError, SlotRefused
+from unit.findings.world import JUDGE, fleet, hidden, many, session, snapshot
+from unit.rendering.diagnosis_schema import FILE, schema
 
 EVIL = "\x1b[31mred\x07[bold]|`@all`\u202e\r\nDROP"
 
@@ -98,11 +98,11 @@ def test_markdown_shows_names_letter_by_letter() -> None:
         ("- list", r"\- list"),
         ("see www.x.org", "see www\u2060.x.org"),
         ("mail @here", "mail @\u2060here"),
-        ("a\nb", r"a\nb"),
+        ("a\nb", r"a\\nb"),
     ],
 )
 def test_markdown_escapes(raw: str, shown: str) -> None:
-    assert diagnosis_markdown.escape(raw) == shown.replace(r"a\nb", "a b")
+    assert diagnosis_markdown.escape(raw) == shown
 
 
 def test_a_fence_is_longer_than_what_it_holds() -> None:
@@ -162,4 +162,4 @@ def test_no_sessions_at_all() -> None:
 
 def test_a_superuser_takes_an_ordinary_slot() -> None:
     shown = text(JUDGE.diagnose(snapshot([session(superuser=True)]), fleet()))
-    assert "- 1 held by superusers = 96 usable" in shown
+    assert "- 1 held by superusers = 96 usable" in " ".join(shown.split())

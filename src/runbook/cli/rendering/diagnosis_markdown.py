@@ -22,15 +22,11 @@ _WORD_JOINER = "\u2060"
 
 def render(diagnosis: Diagnosis) -> str:
     """Return the diagnosis as Markdown: a heading, the arithmetic, tables, the next command."""
-    finding, slots = diagnosis.finding, diagnosis.slots
+    finding = diagnosis.finding
     parts = [
         f"### {escape(diagnosis.target)}: {escape(finding.title)}",
         f"**{finding.cause}**, {finding.confidence}: {escape(finding.because)}",
-        f"{slots.used} of {slots.usable} usable slots in use ({slots.percent}%);"
-        f" max\\_connections {slots.max_connections}, reserved"
-        f" {slots.superuser_reserved + slots.reserved}, held by superusers"
-        f" {slots.superuser_sessions}. PostgreSQL {escape(diagnosis.server.version)},"
-        f" seen at {escape(diagnosis.server.server_time)}.",
+        _arithmetic(diagnosis),
         _states(diagnosis),
         _owners(finding.owners),
         _section("Evidence", finding.evidence),
@@ -58,6 +54,17 @@ def code_block(text: str) -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}\n{safe(text)}\n{fence}"
+
+
+def _arithmetic(diagnosis: Diagnosis) -> str:
+    slots, server = diagnosis.slots, diagnosis.server
+    return (
+        f"{slots.used} of {slots.usable} usable slots in use ({slots.percent}%):"
+        f" max\\_connections {slots.max_connections}, reserved"
+        f" {slots.superuser_reserved + slots.reserved}, held by superusers"
+        f" {slots.superuser_sessions}. PostgreSQL {escape(server.version)},"
+        f" seen at {escape(server.server_time)}."
+    )
 
 
 def _states(diagnosis: Diagnosis) -> str:
