@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from runbook.findings.finding_type import FindingType, Verdict
 from runbook.findings.leak_proof import prove
-from runbook.findings.words import age, common_statements, count, remediate, whose
+from runbook.findings.words import age, common_statements, count, remediate, restart, whose
 from runbook.model.diagnosis import Finding
 from runbook.model.leaks import LeakPolicy
 
@@ -34,7 +34,9 @@ def judge(view: View) -> Verdict | None:
     finding = _finding(view, silent, percent)
     if percent >= PERCENT:
         return Verdict(finding=finding, weight="cause")
-    return Verdict(finding=finding, weight="also" if finding.command else "runner_up")
+    return Verdict(
+        finding=finding, weight="also" if finding.confidence == "strong" else "runner_up"
+    )
 
 
 def _finding(view: View, silent: list[Session], percent: int) -> Finding:
@@ -54,7 +56,7 @@ def _finding(view: View, silent: list[Session], percent: int) -> Finding:
         evidence=_evidence(view, silent, percent),
         owners=owners,
         advice=_advice(len(proved), limit),
-        command=remediate(view, "--terminate-idle") if proved else None,
+        command=remediate(view, "--terminate-idle") if proved else restart(view, owners),
     )
 
 
@@ -65,7 +67,8 @@ def _evidence(view: View, silent: list[Session], percent: int) -> tuple[str, ...
     lines = [
         f"{len(silent)} of {len(view.clients)} sessions ({percent}%)",
         f"the longest has been silent for {age(longest)}",
-        f"{writers} of them have written something that ending them would roll back",
+        f"{writers or 'none'} of them {'has' if writers < 2 else 'have'} written anything that ending"
+        " it would roll back",
     ]
     if held:
         lines.append(f"{len(held)} of them {'blocks' if len(held) == 1 else 'block'} others")

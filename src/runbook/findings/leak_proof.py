@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Seconds that a session over its pool must have been idle: between two statements of one request
 #: a session in use looks idle too, for milliseconds, rarely for a second.
-IDLE_AT_LEAST_S = 5.0
+IDLE_AT_LEAST_S = 2.0
 #: Seconds of grace on a pool's maximum lifetime: pools retire in rounds of 30 s (HikariCP) or when
 #: a connection comes back, not on the second.
 LIFETIME_GRACE_S = 120.0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from runbook.findings.finding_type import FindingType, Verdict, Weight
 from runbook.findings.leak_proof import excess_of, prove
-from runbook.findings.words import age, common_statements, count, remediate
+from runbook.findings.words import age, common_statements, count, remediate, restart
 from runbook.model.diagnosis import Confidence, Finding, Owner
 from runbook.model.leaks import LeakPolicy, TerminationPlan
 
@@ -66,7 +66,7 @@ def _finding(view: View, plan: TerminationPlan, concerned: list[Session]) -> Fin
         evidence=_evidence(plan, concerned, owners),
         owners=owners,
         advice=_advice(len(proved), owners),
-        command=remediate(view, "--terminate-idle") if proved else None,
+        command=remediate(view, "--terminate-idle") if proved else restart(view, owners),
     )
 
 
@@ -112,7 +112,7 @@ def _evidence(
         lines.append(f"{count(outlived, 'idle session')} older than the pool's maximum lifetime")
     idle = [s.state_age_s for s in concerned if s.idle and s.state_age_s is not None]
     if idle:
-        lines.append(f"idle between {age(min(idle))} and {age(max(idle))}")
+        lines.append(f"idle for up to {age(max(idle))}, at least {age(min(idle))}")
     lines += [f"last statement: {line}" for line in common_statements(concerned, 2)]
     return tuple(lines)
 
@@ -122,7 +122,10 @@ def _advice(proved: int, owners: tuple[Owner, ...]) -> str:
     who = f" ({', '.join(names)})" if names else ""
     cure = f"The leak itself is in the code{who}: a rolling restart gives it back for a while."
     if not proved:
-        return f"None of them can be told apart safely, so none would be terminated. {cure}"
+        return (
+            "Which of them are lost cannot be told safely now (busy a moment ago, hidden or"
+            f" protected), so none would be terminated. {cure}"
+        )
     return f"{count(proved, 'session')} may be ended safely; each is checked again first. {cure}"
 
 

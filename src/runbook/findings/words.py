@@ -67,6 +67,14 @@ def remediate(view: View, flag: str) -> str:
     return f"runbook remediate {shlex.quote(view.target)} {flag}"
 
 
+def restart(view: View, owners: tuple[Owner, ...]) -> str:
+    """Return the rolling restart of the largest owner's service; another look when none is known."""
+    service = owners[0].service if owners else None
+    if service is None:
+        return f"runbook diagnose {shlex.quote(view.target)}"
+    return remediate(view, f"--rolling-restart --service {shlex.quote(service)}")
+
+
 def psql(view: View, sql: str) -> str:
     """Return a psql command line for one statement, quoted for a POSIX shell."""
     if view.database is None:

@@ -339,7 +339,7 @@ def _consecutive(
             problem = problem or standing.message
         good = good + 1 if problem is None else 0
         left = deadline - (yield from ask(Now()))
-        if left < 0:
+        if left <= 0:
             return _too_late(stage, timing.deadline, problem, good)
         yield from ask(Say(stage=stage, text=problem or f"{good} of {timing.successes} good"))
         if good >= timing.successes:
