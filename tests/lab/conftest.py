@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .command import Command
 from .docker_engine import LabUnavailable
 from .lab import Lab
 
@@ -55,3 +56,9 @@ def lab(lab_session: Lab) -> Lab:
     """The lab, as if it had just been started."""
     lab_session.reset()
     return lab_session
+
+
+@pytest.fixture
+def runbook(lab: Lab, tmp_path: Path) -> Command:
+    """The installed command, with this lab's inventory and a state folder of its own."""
+    return Command(lab, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,8 @@ def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     # No emoji codes, no automatic highlighting, no markup: text from a database or a host must
-    # come out as it is. 100 columns when there is no terminal to ask.
+    # come out as it is. 100 columns when there is neither a terminal nor COLUMNS to ask.
     console = Console(stderr=stderr, emoji=False, highlight=False, markup=False, soft_wrap=False)
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = max(console.width, 100)
     return console

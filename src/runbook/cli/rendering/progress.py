@@ -108,6 +108,7 @@ class _LineLog:
 
     def __init__(self, plan: Plan) -> None:
         self._tasks = _Tasks(plan)
+        self._rehearsal = plan.rehearsal
         self._last: dict[str, str] = {}
 
     def notice(self, event: Event) -> None:
@@ -127,7 +128,8 @@ class _LineLog:
     def _say(self, event: Event) -> None:
         """Only a new stage gets a line: a gate asked forty times says so once."""
         key, stage = event.task or "", event.data["stage"]
-        if self._last.get(key) == stage:
+        acting = self._tasks.running[key]["phase"] in _TOLD
+        if self._last.get(key) == stage or (self._rehearsal and acting):
             return
         self._last[key] = stage
         label = self._tasks.label(key, self._tasks.running[key])

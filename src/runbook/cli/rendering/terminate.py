@@ -61,15 +61,23 @@ def _spared(data: Mapping[str, Any], console: Console) -> None:
 
 
 def show_outcome(step: StepOutcome, results: Mapping[str, Any], console: Console) -> None:  # noqa: ARG001
-    """Print slots before and after, what was terminated, what moved, what came back."""
-    for result in step.by_target.values():
+    """Print what was terminated, slots before and after, and whether anything came back."""
+    for target, result in step.by_target.items():
         data = result.data
-        before, after = data.get("before"), data.get("after")
-        console.print(f"  {visible(result.summary)}")
-        if before and after:
-            console.print(
-                f"  slots in use: {before['used']} of {before['usable']} before,"
-                f" {after['used']} of {after['usable']} after"
-            )
-        if data.get("advice"):
-            console.print(f"  {visible(str(data['advice']))}", style="bold")
+        console.print(f"  {visible(target)}: {visible(result.summary)}", soft_wrap=True)
+        for line in _afterwards(data):
+            console.print(f"  {line}")
+
+
+def _afterwards(data: Mapping[str, Any]) -> list[str]:
+    watched = data.get("watched_s") or 0.0
+    lines = []
+    if data.get("verdict") == "stayed_away":
+        lines.append(f"none had come back {format_duration(watched)} later")
+    elif data.get("verdict") == "not_watched":
+        lines.append("whether they come back was not watched")
+    for owner, count in (data.get("came_back") or {}).items():
+        if count["came_back"]:
+            who = visible(str(owner))
+            lines.append(f"{who}: {count['terminated']} terminated, {count['came_back']} new since")
+    return lines
