@@ -87,6 +87,8 @@ class _Exchange:
             self.reply = self._failed(f"no answer within {self.timeout_s:g}s")
         except OSError as error:
             self.reply = self._failed(error.strerror or str(error))
+        except http.client.InvalidURL as error:
+            self.reply = self._failed(f"no proper URL: {error}", asked=False)
         except http.client.HTTPException as error:
             self.reply = self._failed(f"no proper HTTP answer ({type(error).__name__})")
         except (ValueError, UnicodeError) as error:

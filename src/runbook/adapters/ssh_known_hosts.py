@@ -1,8 +1,13 @@
-"""known_hosts files, read once for all hosts: which key does a host have to show?"""
+"""known_hosts files, read once for all hosts: which key does a host have to show?
+
+Lines are matched here and only then parsed by paramiko: its own reader raises at the first
+`@revoked` or `@cert-authority` line, and reads every key of the file for every host.
+"""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +16,12 @@ from runbook.adapters.ssh_errors import Whither, unknown_host_key
 if TYPE_CHECKING:
     import paramiko
 
-_REVOKED = "@revoked "
-
 
 class KnownHosts:
-    """Hands each client the keys of its one host; each file is parsed once for all of them."""
+    """Hands each client the keys of its one host."""
 
     def __init__(self) -> None:
-        self._read: dict[str, tuple[paramiko.HostKeys, frozenset[str]]] = {}
+        self._files: dict[str, _File] = {}
         self._lock = threading.Lock()
 
     def trust(self, client: paramiko.SSHClient, whither: Whither, alias: str | None) -> None:
@@ -28,31 +31,64 @@ class KnownHosts:
         """
         client.set_missing_host_key_policy(_Refuse(whither))
         files = [self._file(path) for path in whither.known_hosts]
-        revoked = frozenset[str]().union(*(bad for _, bad in files))
-        for keys, _ in files:
-            found = keys.lookup(alias or whither.key_name) or {}
-            for kind, key in found.items():
+        revoked = frozenset[str]().union(*(file.revoked for file in files))
+        for file in files:
+            for key in file.keys_of(alias or whither.key_name):
                 if key.get_base64() not in revoked:
-                    client.get_host_keys().add(whither.key_name, kind, key)
+                    client.get_host_keys().add(whither.key_name, key.get_name(), key)
 
-    def _file(self, path: str) -> tuple[paramiko.HostKeys, frozenset[str]]:
+    def _file(self, path: str) -> _File:
         with self._lock:
-            if path not in self._read:
-                self._read[path] = _load(Path(path))
-            return self._read[path]
+            if path not in self._files:
+                self._files[path] = _read(Path(path))
+            return self._files[path]
 
 
-def _load(path: Path) -> tuple[paramiko.HostKeys, frozenset[str]]:
-    import paramiko
+@dataclass(kw_only=True)
+class _File:
+    """One file: its lines by plain name, those with hashed names, and the keys it revokes."""
 
-    keys = paramiko.HostKeys()
+    plain: dict[str, list[str]] = field(default_factory=dict)
+    hashed: list[tuple[str, str]] = field(default_factory=list)
+    revoked: frozenset[str] = frozenset()
+
+    def keys_of(self, name: str) -> list[paramiko.PKey]:
+        """Return the keys that the file has for a name, in its order; broken lines are left out."""
+        from paramiko.hostkeys import HostKeyEntry, HostKeys
+        from paramiko.ssh_exception import SSHException
+
+        lines = list(self.plain.get(name, ()))
+        lines += [line for mark, line in self.hashed if HostKeys.hash_host(name, mark) == mark]
+        keys = []
+        for line in lines:
+            try:
+                entry = HostKeyEntry.from_line(line)
+            except SSHException:
+                continue
+            if entry is not None and entry.key is not None:
+                keys.append(entry.key)
+        return keys
+
+
+def _read(path: Path) -> _File:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return keys, frozenset()
-    keys.load(str(path))
-    revoked = (line.split() for line in lines if line.startswith(_REVOKED))
-    return keys, frozenset(fields[3] for fields in revoked if len(fields) > 3)
+        return _File()
+    file, revoked = _File(), set()
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) > 3 and fields[0] == "@revoked":
+            revoked.add(fields[3])
+        if len(fields) < 3 or fields[0].startswith(("#", "@")):
+            continue
+        if fields[0].startswith("|1|"):
+            file.hashed.append((fields[0], " ".join(fields)))
+            continue
+        for name in fields[0].split(","):
+            file.plain.setdefault(name, []).append(" ".join(fields))
+    file.revoked = frozenset(revoked)
+    return file
 
 
 class _Refuse:

@@ -10,7 +10,9 @@ from runbook.cli import options
 
 if TYPE_CHECKING:
     from runbook.model.diagnosis import Diagnosis
+    from runbook.model.errors import RunbookError
     from runbook.model.fleet import Fleet
+    from runbook.model.plan import Result
 
 
 @click.command("diagnose")
@@ -34,8 +36,8 @@ def command(
 
     It opens one connection for a moment, and changes nothing.
     """
-    from runbook.cli.rendering.monitoring import UNKNOWN, unknown_line
     from runbook.cli.rendering.monitoring import check as plugin
+    from runbook.cli.rendering.monitoring import from_error
     from runbook.model.errors import RunbookError
 
     if not 0 < warning <= critical <= 100:
@@ -45,8 +47,9 @@ def command(
     except RunbookError as error:
         if not check:
             raise
-        click.echo(unknown_line(target, error))
-        return UNKNOWN
+        line, code = from_error(target, error)
+        click.echo(line)
+        return code
     if check:
         line, code = plugin(diagnosis, warning=warning, critical=critical)
         click.echo(line)
@@ -69,17 +72,23 @@ def diagnose(fleet: Fleet, target: str, incident: str | None) -> Diagnosis:
     """
     from runbook.cli.running import Request, run_playbook
     from runbook.model.diagnosis import Diagnosis
-    from runbook.model.errors import StepFailed
 
     request = Request(playbook="diagnose-saturation", target=target, incident=incident, quiet=True)
     outcome = run_playbook(request, fleet)
     result = outcome.steps[0].result
     if result is None or not result.good:
-        raise StepFailed(
-            result.summary if result else "the diagnosis did not come to its end",
-            hint=(result.hint or None) if result else outcome.finish.reason,
-        )
+        raise _failure(result, outcome.finish.reason)
     return Diagnosis.model_validate(result.data["diagnosis"])
+
+
+def _failure(result: Result | None, reason: str) -> RunbookError:
+    """Return what went wrong as an error; a monitoring check tells a full server from others."""
+    from runbook.model.errors import SlotRefused, StepFailed
+
+    if result is None:
+        return StepFailed("the diagnosis did not come to its end", hint=reason)
+    kind = SlotRefused if result.data.get("error") == SlotRefused.__name__ else StepFailed
+    return kind(result.summary, hint=result.hint or None)
 
 
 def show(diagnosis: Diagnosis, output_format: str) -> None:

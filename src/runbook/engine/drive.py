@@ -151,8 +151,13 @@ class _Driver:
             raise StepFailed(f"not done within its time limit of {self._task.timeout_s:g}s")
 
     def _judge(self, error: RunbookError) -> Result:
-        """Turn an error that the step did not handle into its result."""
-        return Result(status=self._status(error), summary=error.message, hint=error.hint or "")
+        """Turn an error that the step did not handle into its result; its kind is kept."""
+        return Result(
+            status=self._status(error),
+            summary=error.message,
+            hint=error.hint or "",
+            data={"error": type(error).__name__},
+        )
 
     def _status(self, error: RunbookError) -> Status:
         if isinstance(error, StateUnknown):

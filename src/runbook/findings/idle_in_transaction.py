@@ -67,12 +67,17 @@ def _evidence(view: View, silent: list[Session], percent: int) -> tuple[str, ...
     lines = [
         f"{len(silent)} of {len(view.clients)} sessions ({percent}%)",
         f"the longest has been silent for {age(longest)}",
-        f"{writers or 'none'} of them {'has' if writers < 2 else 'have'} written anything that ending"
-        " it would roll back",
+        _written(writers),
     ]
     if held:
         lines.append(f"{len(held)} of them {'blocks' if len(held) == 1 else 'block'} others")
     return tuple(lines) + tuple(f"last statement: {line}" for line in common_statements(silent))
+
+
+def _written(writers: int) -> str:
+    if not writers:
+        return "none of them has written anything"
+    return f"{writers} of them {'has' if writers == 1 else 'have'} written: ending rolls that back"
 
 
 def _advice(proved: int, limit: str) -> str:

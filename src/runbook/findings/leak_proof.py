@@ -111,6 +111,18 @@ class _Case:
                 f" longest: {_age(session.state_age_s)}"
             )
             yield self._leak(session, "over_pool", proof, holder)
+        self._too_fresh(holder, excess - len(free))
+
+    def _too_fresh(self, holder: Holder, missing: int) -> None:
+        """Say of the rest of an excess that it was used a moment ago: the next look may tell."""
+        fresh = [s for s in holder.sessions if s.idle and (s.state_age_s or 0) < IDLE_AT_LEAST_S]
+        unknown = [s for s in fresh if s.pid not in self.looked_at]
+        for session in unknown[: max(0, missing)]:
+            self.spare(
+                f"over the pool of {holder.owner(0).label}, but used less than"
+                f" {IDLE_AT_LEAST_S:g}s ago: look again",
+                session,
+            )
 
     def _outlived(self, holder: Holder) -> Iterator[LeakedSession]:
         lifetime = holder.max_lifetime_s

@@ -68,7 +68,7 @@ def remediate(view: View, flag: str) -> str:
 
 
 def restart(view: View, owners: tuple[Owner, ...]) -> str:
-    """Return the rolling restart of the largest owner's service; another look when none is known."""
+    """Return the rolling restart of the largest owner's service; another look if none is known."""
     service = owners[0].service if owners else None
     if service is None:
         return f"runbook diagnose {shlex.quote(view.target)}"
