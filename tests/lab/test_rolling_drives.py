@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runbook.adapters.http_get import HttpDoor
+from runbook.adapters.postgres import PostgresDoor
 from runbook.adapters.ssh import SshDoor
 from runbook.engine.drive import World, drive
 from runbook.model.effects import HttpGet, ReadCommand, ReadSql, RestartUnit, ShowUnit
@@ -41,8 +42,6 @@ class Rig:
         doors[HttpGet] = HttpDoor()
         self.sql = None
         if self.fleet.service("shop").database:
-            from runbook.adapters.postgres import PostgresDoor
-
             self.sql = doors[ReadSql] = PostgresDoor(self.fleet, rehearsal=rehearsal)
         self.world = World(doors=doors, rehearsal=rehearsal)
         self.notices: list[str] = []
@@ -136,11 +135,9 @@ def test_what_systemctl_may_call_a_success(lab: Lab, way: str, says: str) -> Non
 
 def test_preflight_refuses_a_masked_unit(lab: Lab) -> None:
     host = first(lab)
-    unit = "/etc/systemd/system/shop.service"
-    lab.exec(host, ["sh", "-c", f"mv {unit} /root/kept && systemctl mask shop.service"])
+    lab.spoil(host, "masked")
     with rig(lab) as made:
         result = made.phase("preflight", host.name)
-    lab.exec(host, ["sh", "-c", f"rm {unit}; mv /root/kept {unit}; systemctl daemon-reload"])
     assert (result.status, "masked" in result.summary) == ("refused", True), result.summary
 
 

@@ -169,7 +169,7 @@ def test_an_answer_other_than_yes_changes_nothing(lab: Lab, runbook: Command) ->
         said = running.finish(3).said
         nobody = runbook(*TERMINATE, *ALL, code=3)
         assert sessions(lab) == before
-    assert all(f"{pid_of(connection)}" in said for connection in group[:4])
+        assert all(str(pid_of(connection)) in said for connection in group[:4])
     assert "nothing was changed" in said
     assert "--dry-run shows what it would do; --yes does it without asking" in nobody.said
 
@@ -178,7 +178,9 @@ def test_sessions_that_come_straight_back_are_told(lab: Lab, runbook: Command) -
     with refilling(lab, 16, "shop-app-2") as reopened:
         wait_settled(lab, "shop-app-2", 16)
         before = sessions(lab)
-        ran = runbook(*TERMINATE, "--yes", "--format", "json", "-p", "headroom=90%", "-p", "watch=1s")
+        ran = runbook(
+            *TERMINATE, "--yes", "--format", "json", "-p", "headroom=90%", "-p", "watch=1s"
+        )
         after = sessions(lab)
     assert len(before.keys() - after.keys()) == 6 == len(reopened)
     found = outcome(ran)
@@ -231,7 +233,7 @@ def test_a_missing_grant_is_named_and_nothing_is_changed(
         ran = runbook(*TERMINATE, mode, *ALL, code=3)
         assert f'GRANT {grant} TO "oncall";' in ran.said
     assert sessions(lab) == before
-    assert f'GRANT {grant}' in " ".join(runbook.diagnose()["unseen"]) or grant == "pg_monitor"
+    assert f"GRANT {grant}" in " ".join(runbook.diagnose()["unseen"]) or grant == "pg_monitor"
 
 
 def test_a_rehearsal_names_the_very_sessions_that_then_go(lab: Lab, runbook: Command) -> None:
@@ -260,7 +262,9 @@ def test_silent_transactions_go_but_for_the_floor_and_those_that_wrote(
     before = sessions(lab)
     long = runbook(*TERMINATE, "--yes", *ALL)
     assert "nothing to terminate" in long.said  # 5 minutes is the playbook's own measure
-    ran = runbook(*TERMINATE, "--yes", "--format", "json", *ALL, "-p", "idle_in_transaction_over=4s")
+    ran = runbook(
+        *TERMINATE, "--yes", "--format", "json", *ALL, "-p", "idle_in_transaction_over=4s"
+    )
     went = gone(before, sessions(lab))
     assert went == set(outcome(ran)["terminated"])
     assert len(went) == 6  # of 9; a quarter of its pool of 10 is 3, rounded up

@@ -142,7 +142,7 @@ class SshDoor(HostDoor):
                     line.lock.release()
 
 
-class _Cut(Exception):  # noqa: N818 - a signal inside this file
+class _Cut(Exception):
     """The connection went away under a command."""
 
 

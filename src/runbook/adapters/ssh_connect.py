@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import fabric
+
     from runbook.model.fleet import ResolvedHost
 
 #: Seconds to reach a host, when neither the inventory nor ssh_config says otherwise.

@@ -79,6 +79,12 @@ def connect_error(  # noqa: PLR0911 - a table of cases
             return changed_host_key(whither, error.key, error.expected_key)
         case paramiko.PasswordRequiredException():
             return _login(whither, "the identity file is locked with a passphrase")
+        case paramiko.AuthenticationException() if "transport shut down" in str(error):
+            return _away(
+                whither,
+                "the host cut the connection during the login",
+                "is it starting up or shutting down, is the account locked, is sshd overloaded?",
+            )
         case paramiko.AuthenticationException():
             return _login(whither, _plain(error))
         case paramiko.SSHException() if "No authentication methods" in str(error):

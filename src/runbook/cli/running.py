@@ -116,8 +116,8 @@ def _confirmer(
 
 def _ask(asked: Confirm) -> bool:
     count = len(asked.touches)
-    things = "1 change" if count == 1 else f"{count} changes"
-    notes().print(f"\nDo {things} as shown (plan {asked.hash})? [y/N] ", end="", markup=False)
+    things = "this change" if count == 1 else f"up to {count} changes"
+    notes().print(f"\nMake {things}, as shown (plan {asked.hash})? [y/N] ", end="")
     try:
         answer = input()
     except EOFError:

@@ -107,8 +107,8 @@ class _Case:
         ]
         for session in free[: max(0, excess)]:
             proof = (
-                f"{len(holder.sessions)} sessions, pool of {budget}; one of the {excess} idle"
-                f" longest: {_age(session.state_age_s)}"
+                f"{len(holder.sessions)} sessions, pool of {budget}; among the {excess} idle"
+                " longest"
             )
             yield self._leak(session, "over_pool", proof, holder)
         self._too_fresh(holder, excess - len(free))

@@ -235,7 +235,9 @@ def standing(state: UnitState, before: str) -> Standing:
         return verdict("down", f"crash loop: {_why_down(state)}")
     if job_pending(state) or _in_motion(state):
         return verdict("pending", f"{state['ActiveState']}/{state['SubState']}")
-    if before and identity == before:
+    # Inactive units keep the InvocationID of their last start: a restart whose Condition does not
+    # hold stops the old process and starts none.
+    if before and identity == before and state["ActiveState"] == "active":
         return verdict("unchanged", "the process from before still runs: nothing was restarted")
     if running(state):
         return verdict("up", f"{state['ActiveState']}/{state['SubState']}")

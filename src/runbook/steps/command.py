@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from runbook.model.document import visible
 from runbook.model.effects import ChangeCommand, CommandOutcome, Drive, ReadCommand, ask
 from runbook.model.errors import CommandFailed, ConnectionLost
-from runbook.model.document import visible
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Argv, Closed
 from runbook.model.plan import Result

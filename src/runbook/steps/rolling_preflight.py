@@ -196,8 +196,10 @@ def _settle_warning(found: _Found) -> list[str]:
     if settle > needed:
         return []
     return [
-        f"settle {format_duration(settle)} is shorter than a start and systemd's pause before the"
-        f" next ({format_duration(needed)}): a crash loop may pass unseen"
+        (
+            f"settle {format_duration(settle)} does not exceed a start and systemd's pause before"
+            f" the next ({format_duration(needed)}): a crash loop may pass unseen"
+        )
     ]
 
 

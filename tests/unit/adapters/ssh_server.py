@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,11 +57,11 @@ class SshServer:
                     transport.start_server(threading.Event(), _Session(self))
 
 
-class _Session(paramiko.ServerInterface):
+class _Session(paramiko.ServerInterface):  # type: ignore[misc] # paramiko ships no types
     def __init__(self, server: SshServer) -> None:
         self._server = server
 
-    def get_allowed_auths(self, username: str) -> str:
+    def get_allowed_auths(self, username: str) -> str:  # noqa: ARG002
         return "publickey"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
@@ -69,7 +70,7 @@ class _Session(paramiko.ServerInterface):
             return int(paramiko.AUTH_SUCCESSFUL)
         return int(paramiko.AUTH_FAILED)
 
-    def check_channel_request(self, kind: str, chanid: int) -> int:
+    def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002
         return int(paramiko.OPEN_SUCCEEDED)
 
     def check_channel_exec_request(self, channel: Any, command: bytes) -> bool:
@@ -79,12 +80,16 @@ class _Session(paramiko.ServerInterface):
         return True
 
     def _execute(self, channel: Any, command: str) -> None:
+        time.sleep(0.02)  # after the reply that accepts the command, as sshd does it
         if self._server.cut_on in command:
             self._server.cut()
             return
         with suppress(Exception):
             done = subprocess.run(
-                ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True
+                ["/bin/sh", "-c", command],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
             )
             channel.sendall(done.stdout)
             channel.sendall_stderr(done.stderr)

@@ -32,7 +32,7 @@ def test_the_excess_is_those_idle_longest() -> None:
     sessions = many(14)
     plan = prove(snapshot(sessions))
     assert [p.session.pid for p in plan.sessions] == [s.pid for s in reversed(sessions[-4:])]
-    assert plan.sessions[0].proof.startswith("14 sessions, pool of 10; one of the 4 idle longest")
+    assert plan.sessions[0].proof.startswith("14 sessions, pool of 10; among the 4 idle longest")
     assert plan.sessions[0].owner == "shop on web-01"
 
 

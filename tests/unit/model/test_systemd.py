@@ -129,6 +129,16 @@ LOOPING = {"ActiveState": "activating", "SubState": "auto-restart", "Result": "e
             "down",
             "Condition",
         ),
+        (
+            {
+                "InvocationID": "old",
+                "ActiveState": "inactive",
+                "SubState": "dead",
+                "ConditionResult": "no",
+            },
+            "down",
+            "Condition",
+        ),
         # A crash loop, seen while it waits and while it runs.
         (LOOPING, "down", "crash loop"),
         ({"NRestarts": "2"}, "down", "crash loop"),

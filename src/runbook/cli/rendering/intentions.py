@@ -10,7 +10,7 @@ from runbook.engine.outcomes import first_phase, target_results
 from runbook.model.document import visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from runbook.model.plan import Node, Plan, Result
 
@@ -31,7 +31,18 @@ def show_intentions(plan: Plan, results: Mapping[str, Result], console: Console)
         if untried:
             console.print("NOT exercised by looking:", style="dim")
             for line in untried:
-                console.print(f"  - {visible(line)}", style="dim")
+                console.print(_item(line), style="dim")
+
+
+def _item(line: str) -> RenderableType:
+    """A list item whose further lines are indented under its first."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row("-", Text(visible(line), overflow="fold"))
+    return Padding(grid, (0, 0, 0, 2))
 
 
 def _lines(node: Node, looked: Mapping[str, Result], console: Console) -> None:  # noqa: ARG001
