@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # Else pydantic looks into every installed distribution for plugins, which takes as long as
+    # loading pydantic; nothing from outside has business in the models here anyway.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Loading makes objects that stay; looking through them for garbage again and again finds none.
+    gc.set_threshold(50_000)
     from runbook.cli.main import run
 
     sys.exit(run(sys.argv[1:]))

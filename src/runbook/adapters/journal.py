@@ -41,10 +41,11 @@ CREATE TABLE IF NOT EXISTS events (
 PRAGMA user_version = 1;
 """
 
-#: Events that must be on disk before `notice` returns; the others wait in memory and ride along
-#: with the next one, so that no transaction stays open beside another run's. A crash may lose how
-#: far a look had come, never that a change was intended.
-_SYNCED = frozenset({"intended", "changed", "task_finished", "asked", "answered", "finished"})
+#: Events that must be on disk before `notice` returns, and so must the end of a task that intended
+#: a change. The others wait in memory and ride along with the next one, so that no transaction
+#: stays open beside another run's, and a look at 200 hosts does not wait for the disk 200 times. A
+#: crash may lose how far a look had come, never that a change was intended.
+_SYNCED = frozenset({"intended", "changed", "asked", "answered", "finished"})
 
 
 class SqliteJournal:
@@ -61,6 +62,7 @@ class SqliteJournal:
         self._seq = 0
         self._run_id = ""
         self._waiting: list[tuple[Any, ...]] = []
+        self._changing: set[str | None] = set()
         with self._translated("opened"):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -96,7 +98,7 @@ class SqliteJournal:
             self._seq += 1
             row = (self._run_id, self._seq, event.at, event.kind, event.task)
             self._waiting.append((*row, json.dumps(event.data)))
-            if event.kind in _SYNCED:
+            if self._urgent(event):
                 self._flush()
 
     def end(self, run_id: str, status: str, at: float) -> None:
@@ -137,6 +139,12 @@ class SqliteJournal:
         with self._lock, self._translated("closed"):
             self._flush()
             self._db.close()
+
+    def _urgent(self, event: Event) -> bool:
+        if event.kind == "intended":
+            self._changing.add(event.task)
+        ended = event.kind == "task_finished" and event.task in self._changing
+        return ended or event.kind in _SYNCED
 
     def _flush(self) -> None:
         """Write what waits in one transaction; on failure it keeps waiting."""

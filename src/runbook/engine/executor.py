@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -97,12 +97,10 @@ class LocalExecutor:
         waiting: dict[Future[Result], Task] = {pool.submit(self._perform, t): t for t in tasks}
         results: dict[str, Result] = {}
         try:
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    task = waiting.pop(future)
-                    results[task.key] = future.result()
-                    self._in_flight.discard(task.key)
+            for future in as_completed(waiting):
+                task = waiting[future]
+                results[task.key] = future.result()
+                self._in_flight.discard(task.key)
         except KeyboardInterrupt:
             left = ", ".join(sorted(self._in_flight))
             raise Interrupted(f"stopped waiting; still going on elsewhere: {left}") from None

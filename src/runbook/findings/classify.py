@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING
 from runbook.findings.table import FINDINGS
 from runbook.findings.unexplained import grant
 from runbook.findings.view import View
-from runbook.model.diagnosis import Count, Diagnosis, Finding, PoolUse, ServerInfo
+from runbook.model.diagnosis import (
+    Ages,
+    Count,
+    Diagnosis,
+    Finding,
+    LockWait,
+    PoolUse,
+    ServerInfo,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from runbook.findings.attribution import Seat
     from runbook.findings.finding_type import Verdict
@@ -45,6 +53,11 @@ def diagnose(snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
         by_role=_counts(view, lambda s: s.role or "(none)"),
         by_application=_counts(view, lambda s: s.application_name or "(no name)"),
         by_address=_counts(view, _from),
+        by_wait=_waits(view),
+        ages=_ages(view),
+        lock_waits=tuple(
+            LockWait(pid=pid, waits_for=others) for pid, others in view.locks.waits_for.items()
+        ),
         unseen=_unseen(view),
     )
 
@@ -111,6 +124,28 @@ def _pool(service: str, host: str, budget: int | None, sessions: tuple[Session, 
 def _counts(view: View, name: Callable[[Session], str]) -> tuple[Count, ...]:
     counted = Counter(name(session) for session in view.clients)
     return tuple(Count(name=key, sessions=number) for key, number in counted.most_common())
+
+
+def _waits(view: View) -> tuple[Count, ...]:
+    """Count what sessions at work wait for; an idle one waits for its client, which says nothing."""
+    counted = Counter(
+        f"{s.wait_event_type}/{s.wait_event}" if s.wait_event_type else "running"
+        for s in view.clients
+        if s.state == "active"
+    )
+    return tuple(Count(name=key, sessions=number) for key, number in counted.most_common())
+
+
+def _ages(view: View) -> Ages:
+    def oldest(ages: Iterable[float | None]) -> float | None:
+        return max((round(age, 1) for age in ages if age is not None), default=None)
+
+    return Ages(
+        transaction_s=oldest(s.xact_age_s for s in view.clients),
+        statement_s=oldest(s.query_age_s for s in view.clients if s.state == "active"),
+        idle_s=oldest(s.state_age_s for s in view.idle),
+        idle_in_transaction_s=oldest(s.state_age_s for s in view.clients if s.idle_in_transaction),
+    )
 
 
 def _state(session: Session) -> str:

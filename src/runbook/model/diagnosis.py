@@ -88,6 +88,24 @@ class Count(Closed):
     sessions: int
 
 
+class Ages(Closed):
+    """The longest of each kind, in seconds by the server's clock; null where there is none."""
+
+    transaction_s: float | None = Field(None, description="the oldest open transaction")
+    statement_s: float | None = Field(None, description="the longest running statement")
+    idle_s: float | None = Field(None, description="the session idle longest")
+    idle_in_transaction_s: float | None = Field(
+        None, description="the longest silence inside a transaction"
+    )
+
+
+class LockWait(Closed):
+    """A session that waits for a lock, and whom it waits for."""
+
+    pid: int
+    waits_for: tuple[int, ...] = Field(description="pids; 0 is a prepared transaction")
+
+
 class ServerInfo(Closed):
     """Which server answered, and through which door."""
 
@@ -116,6 +134,11 @@ class Diagnosis(Closed):
     by_role: tuple[Count, ...] = ()
     by_application: tuple[Count, ...] = ()
     by_address: tuple[Count, ...] = ()
+    by_wait: tuple[Count, ...] = Field((), description="what sessions at work wait for")
+    ages: Ages = Ages()
+    lock_waits: tuple[LockWait, ...] = Field(
+        (), description="who waits for whom; the longest waiting, when there are very many"
+    )
     unseen: tuple[str, ...] = Field(
         (), description="what could not be seen, and what would mend it"
     )

@@ -89,19 +89,25 @@ SIDE_EFFECTS: tuple[str, ...] = (
 #: What a statement may begin with that is read only; everything else is refused.
 _READING = ("select", "with", "values", "table", "show", "explain")
 
-_WORD = re.compile(r"[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*")
+# PostgreSQL's scanner takes every character beyond ASCII for a letter. The sets name the ASCII
+# characters that are left out: compiling the others as ranges takes 30 ms, at every start.
+_LETTER = r"[^\x00-@\[-^`{-\x7f]"  # A-Z a-z _
+_TAG = r"[^\x00-/:-@\[-^`{-\x7f]"  # those and 0-9
+_NAME = r"[^\x00-\x23\x25-/:-@\[-^`{-\x7f]"  # those and $
+
+_WORD = re.compile(f"{_LETTER}{_NAME}*")
 _PLACEHOLDER = re.compile(r"%\(([A-Za-z_][A-Za-z0-9_]*)\)s")
 _TOKEN = re.compile(
-    r"""
+    rf"""
       (?P<line>--[^\r\n]*)
     | (?P<block>/\*)
-    | (?P<dollar>\$(?:[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*)?\$)
+    | (?P<dollar>\$(?:{_LETTER}{_TAG}*)?\$)
     | (?P<escaped>[eE]'(?:[^'\\]|\\.|'')*')
     | (?P<string>'(?:[^']|'')*')
     | (?P<unicode>[uU]&"(?:[^"]|"")*")
     | (?P<quoted>"(?:[^"]|"")*")
     | (?P<unclosed>['"])
-    | (?P<word>[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*|[0-9]+)
+    | (?P<word>{_LETTER}{_NAME}*|[0-9]+)
     """,
     re.VERBOSE | re.DOTALL,
 )

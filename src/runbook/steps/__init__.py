@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
 from runbook.model.step import StepType
-from runbook.steps.command import COMMAND
-from runbook.steps.diagnose import DIAGNOSE
-from runbook.steps.query import QUERY
-from runbook.steps.rolling import ROLLING
-from runbook.steps.terminate import TERMINATE
 
-STEPS: Mapping[str, StepType] = {
-    step.verb: step
-    for step in (
-        COMMAND,
-        DIAGNOSE,
-        QUERY,
-        ROLLING,
-        TERMINATE,
-    )
-}
+#: Verb `query` is the constant `QUERY` in `steps/query.py`.
+_VERBS = (
+    "command",
+    "diagnose",
+    "query",
+    "rolling",
+    "terminate",
+)
+
+
+class _Table(Mapping[str, StepType]):
+    """Loads a verb's file when the verb is first used: a diagnosis needs one of them."""
+
+    def __getitem__(self, verb: str) -> StepType:
+        if verb not in _VERBS:
+            raise KeyError(verb)
+        step: StepType = getattr(import_module(f"runbook.steps.{verb}"), verb.upper())
+        return step
+
+    def __contains__(self, verb: object) -> bool:
+        return verb in _VERBS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_VERBS)
+
+    def __len__(self) -> int:
+        return len(_VERBS)
+
+
+STEPS: Mapping[str, StepType] = _Table()
