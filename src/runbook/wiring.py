@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook.model.errors import DoorError, UsageError
+from runbook.model.errors import DoorError, Refused, UsageError
 
 if TYPE_CHECKING:
     from runbook.engine.executor import Confirmer, LocalExecutor
@@ -221,6 +221,7 @@ def open_run(
     watchers: Sequence[Watcher],
     confirmer: Confirmer,
     incident: str | None,
+    keep: bool = True,
 ) -> Iterator[Run]:
     """Open journal and doors for one run, and close them after it.
 
@@ -235,7 +236,7 @@ def open_run(
     from runbook.findings.judge import FindingsJudge
 
     run_id = new_run_id()
-    journal, unjournaled = _begin(plan, run_id, incident)
+    journal, unjournaled = _begin(plan, run_id, incident) if keep else (None, None)
     doors = open_doors(fleet, rehearsal=plan.rehearsal)
     performer = Performer(
         steps=step_types(),
@@ -254,6 +255,9 @@ def open_run(
     )
     try:
         yield Run(run_id=run_id, executor=executor, unjournaled=unjournaled)
+    except Refused:
+        kept.status = "refused"
+        raise
     finally:
         if journal is not None:
             _finish(journal, run_id, kept.status)

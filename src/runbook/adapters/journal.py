@@ -175,8 +175,9 @@ class SqliteJournal:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise DoorError(
-                f"the journal {self._path} cannot be {verb}: {error}",
+                f"the journal {self._path} cannot be {verb}: {why}",
                 hint="free the disk or mend its permissions, or set RUNBOOK_STATE to a directory"
                 " that can be written",
             ) from error

@@ -43,7 +43,7 @@ def command(
     if not 0 < warning <= critical <= 100:
         raise click.BadParameter("0 < --warning <= --critical <= 100", param_hint="--warning")
     try:
-        diagnosis = _diagnose(target, inventory, incident)
+        diagnosis = _diagnose(target, inventory, incident, journal=not check)
     except RunbookError as error:
         if not check:
             raise
@@ -58,13 +58,15 @@ def command(
     return 0
 
 
-def _diagnose(target: str, inventory: str | None, incident: str | None) -> Diagnosis:
+def _diagnose(
+    target: str, inventory: str | None, incident: str | None, *, journal: bool
+) -> Diagnosis:
     from runbook import wiring
 
-    return diagnose(wiring.load_fleet(inventory), target, incident)
+    return diagnose(wiring.load_fleet(inventory), target, incident, journal=journal)
 
 
-def diagnose(fleet: Fleet, target: str, incident: str | None) -> Diagnosis:
+def diagnose(fleet: Fleet, target: str, incident: str | None, *, journal: bool = True) -> Diagnosis:
     """Run the shipped playbook and return its diagnosis.
 
     Raises:
@@ -73,7 +75,13 @@ def diagnose(fleet: Fleet, target: str, incident: str | None) -> Diagnosis:
     from runbook.cli.running import Request, run_playbook
     from runbook.model.diagnosis import Diagnosis
 
-    request = Request(playbook="diagnose-saturation", target=target, incident=incident, quiet=True)
+    request = Request(
+        playbook="diagnose-saturation",
+        target=target,
+        incident=incident,
+        quiet=True,
+        journal=journal,
+    )
     outcome = run_playbook(request, fleet)
     result = outcome.steps[0].result
     if result is None or not result.good:

@@ -94,5 +94,6 @@ def _start(state_dir: Path | None) -> int:
     click.echo(f"  runbook diagnose {drill.target}")
     click.echo(f"  runbook remediate {drill.target} --dry-run")
     click.echo(f"  runbook remediate {drill.target} --rolling-restart --dry-run\n")
-    click.echo("`runbook drill stop` removes it.")
+    where = f" --state-dir {state_dir}" if state_dir else ""
+    click.echo(f"`runbook drill stop{where}` removes it.")
     return 0

@@ -68,7 +68,7 @@ def show(name: str | None, inventory: str | None) -> None:
     if name is None:
         click.echo(json.dumps(whole, indent=2))
         return
-    found = {kind: items[name] for kind, items in whole.items() if name in items}
+    found = {kind: {name: items[name]} for kind, items in whole.items() if name in items}
     if not found:
         known = sorted({key for items in whole.values() for key in items})
         raise UsageError(f"{name!r} is nowhere in {fleet.source}", hint=_near(name, known))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,12 +13,12 @@ if TYPE_CHECKING:
     from runbook.cli.running import Request
     from runbook.model.fleet import Fleet
 
-#: Cause -> the shipped playbook that relieves it. A cause that is not here has no remedy that is
-#: safe without a person's judgement; the diagnosis says what to do by hand.
+#: The flags of this command that a diagnosis may name as its next command, and their playbooks.
+#: A finding that names none has no remedy that is safe without a person's judgement.
 REMEDIES = {
-    "leaked-sessions": "terminate-idle",
-    "idle-in-transaction": "terminate-idle",
-    "lock-pile-up": "terminate-blocker",
+    "--terminate-idle": "terminate-idle",
+    "--terminate-blocker": "terminate-blocker",
+    "--rolling-restart": "rolling-restart",
 }
 
 
@@ -95,20 +96,33 @@ def _run(request: Request, fleet: Fleet, playbook: str, target: str, output_form
 
 
 def _propose(request: Request, fleet: Fleet, target: str, output_format: str) -> int:
-    """Diagnose, and run the playbook for the first cause that has one."""
+    """Diagnose, and do the very command that the diagnosis names next."""
     from runbook.cli.diagnose import diagnose
     from runbook.cli.rendering.consoles import notes
     from runbook.cli.rendering.diagnosis_text import render
 
     diagnosis = diagnose(fleet, target, request.incident)
     render(diagnosis, notes())
-    found = [diagnosis.finding, *diagnosis.also]
-    remedy = next((REMEDIES[f.cause] for f in found if f.cause in REMEDIES), None)
+    remedies = (remedy_of(f.command) for f in (diagnosis.finding, *diagnosis.also))
+    remedy = next((remedy for remedy in remedies if remedy is not None), None)
     if remedy is None:
         notes().print(_no_remedy(diagnosis))
         return 0
-    notes().print(f"\nThe smallest remedy that fits: {remedy}.", style="bold")
-    return _run(request, fleet, remedy, target, output_format)
+    playbook, pointed_at = remedy
+    notes().print(f"\nThe smallest remedy that fits: {playbook} of {pointed_at}.", style="bold")
+    return _run(request, fleet, playbook, pointed_at, output_format)
+
+
+def remedy_of(command: str | None) -> tuple[str, str] | None:
+    """Return the playbook and its target that a diagnosis' next command stands for, or None."""
+    words = shlex.split(command or "")
+    if words[:2] != ["runbook", "remediate"]:
+        return None
+    flag = next((word for word in words if word in REMEDIES), None)
+    if flag is None:
+        return None
+    target = words[words.index("--service") + 1] if "--service" in words else words[2]
+    return REMEDIES[flag], target
 
 
 def _no_remedy(diagnosis: Any) -> str:

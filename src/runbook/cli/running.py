@@ -44,6 +44,8 @@ class Request:
     incident: str | None = None
     #: Say nothing while it works; for runs whose only point is their result.
     quiet: bool = False
+    #: Keep a record of the run; a check that runs every minute keeps none.
+    journal: bool = True
 
 
 def run_playbook(request: Request, fleet: Fleet) -> RunOutcome:
@@ -87,6 +89,7 @@ def run_plan(plan: Plan, request: Request, fleet: Fleet) -> RunOutcome:
             watchers=(progress,),
             confirmer=_confirmer(request, progress.pause),
             incident=request.incident,
+            keep=request.journal,
         ) as run,
         _signals(run.executor),
     ):

@@ -16,7 +16,7 @@ from runbook.model.inventory import Closed
 from runbook.model.parameters import resolve
 from runbook.model.plan import Node, Plan
 from runbook.model.templates import Scope, expand_all
-from runbook.model.validation import problem_at, problems_of
+from runbook.model.validation import problems_of
 
 
 def make_plan(
@@ -58,7 +58,7 @@ def _check_target(playbook: Playbook, fleet: Fleet, target: str | None) -> None:
     if target is None:
         raise UsageError(
             f"playbook {playbook.name} needs a target: a {kind.removesuffix('s')}",
-            hint=f"runbook run {playbook.name} TARGET; `runbook inventory list` shows them",
+            hint="name it after the playbook; `runbook inventory list` shows them",
         )
     if kind == "database":
         fleet.database(target)
@@ -90,7 +90,8 @@ def _node(
     except InvalidDocument:
         raise
     except UsageError as error:
-        found.problems.append(problem_at(playbook.document, path, error.message, error.hint))
+        # Names and selections that were given for this run, not mistakes of the playbook's text.
+        raise UsageError(f"{step.frame.name}: {error.message}", hint=error.hint) from None
     return None
 
 

@@ -79,6 +79,9 @@ def _rehearse(
     """The first batch's admission is looked at live; every restart is shown."""
     if todo and task_key(node, "admit", "1") not in results:
         return Perform(tasks=(_admit(node, 1, todo[0], todo),))
+    no = _refused_admission(node, results)
+    if no is not None:
+        return Finish(status="refused", reason=no.summary, hint=no.hint)
     missing = [t for b in todo for t in b if task_key(node, "restart", t) not in results]
     if not missing:
         return None
@@ -113,7 +116,13 @@ def _halt(
         )
     refused = _refused_admission(node, results)
     if refused is not None:
-        return Finish(status="halted", reason=refused.summary, hint=refused.hint, not_reached=left)
+        # Before the first host, nothing has changed yet.
+        return Finish(
+            status="halted" if done else "refused",
+            reason=refused.summary,
+            hint=refused.hint,
+            not_reached=left,
+        )
     if interrupted and not final:
         return Finish(status="interrupted", reason="stopped between batches", not_reached=left)
     return None

@@ -167,12 +167,12 @@ def _unseen(view: View) -> tuple[str, ...]:
         lines.append(
             f"{len(view.hidden)} sessions' state, age and address are hidden from role"
             f" {limits.role}; they are counted as in use. To see them, as a superuser:"
-            f" {grant('pg_read_all_stats', limits.role)}"
+            f" {grant('pg_monitor', limits.role)}"
         )
     elif not limits.can_read_all:
         lines.append(
             f"role {limits.role} sees only its own sessions in full. To see all, as a superuser:"
-            f" {grant('pg_read_all_stats', limits.role)}"
+            f" {grant('pg_monitor', limits.role)}"
         )
     if not limits.can_signal:
         lines.append(

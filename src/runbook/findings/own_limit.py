@@ -52,7 +52,7 @@ def _finding(view: View, limit: OwnLimit, name: str, used: int, most: int) -> Fi
     owners = view.owners(held)
     full = used >= most
     slots = view.slots
-    raise_it = f"{limit.alter} {identifier(name)} CONNECTION LIMIT {most + max(1, most // 2)}"
+    raise_it = f"{limit.alter} {identifier(name)} CONNECTION LIMIT {max(used, most) * 3 // 2 + 1}"
     return Finding(
         cause=limit.cause,
         title=f"{limit.kind} {name} {'has used up' if full else 'is close to'} its own limit:"

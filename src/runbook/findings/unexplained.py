@@ -32,7 +32,7 @@ def _hidden(view: View) -> Finding:
         because=f"the states of {count(len(view.hidden), 'session')} are hidden from it",
         share=view.share(len(view.hidden)),
         owners=view.owners(view.clients),
-        advice=f"As a superuser: {grant('pg_read_all_stats', role)} and diagnose again.",
+        advice=f"As a superuser: {grant('pg_monitor', role)} and diagnose again.",
         command=f"runbook diagnose {view.target}",
     )
 

@@ -5,9 +5,9 @@
     │   └── InvalidDocument        exit 2   a playbook or an inventory, all its problems at once
     ├── Refused                    exit 3   we stopped before anything changed
     │   ├── NotConfirmed           exit 3
-    │   └── ChangeInRehearsal      exit 3   a rehearsal's door was asked to change something
+    │   ├── ChangeInRehearsal      exit 3   a rehearsal's door was asked to change something
+    │   └── Locked                 exit 5   somebody else holds the lock
     ├── StateUnknown               exit 4   a person must look
-    ├── Locked                     exit 5   somebody else holds the lock
     ├── Interrupted                exit 130
     ├── StepFailed                 exit 1   a step judged that it did not succeed
     └── DoorError                  exit 1   the outside world did not answer as hoped
@@ -96,7 +96,7 @@ class StateUnknown(RunbookError):
     exit_code = ExitCode.UNKNOWN
 
 
-class Locked(RunbookError):
+class Locked(Refused):
     """Another run works on the same service or database."""
 
     exit_code = ExitCode.LOCKED

@@ -8,13 +8,29 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from runbook.model.units import Amount, Duration
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")]
+
+
+def _word(value: object) -> object:
+    """A whole number is as good a word of a command as a quoted one; nothing else is a guess."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+#: One word of a command.
+Word = Annotated[str, BeforeValidator(_word)]
 #: One argv; never a shell line. `${host.name}` and its like are replaced inside single words.
-Argv = Annotated[tuple[str, ...], Field(min_length=1)]
+Argv = Annotated[tuple[Word, ...], Field(min_length=1)]
 Scalar = str | int | float | bool
 
 

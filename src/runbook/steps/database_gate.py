@@ -110,7 +110,7 @@ def unfit_database(row: dict[str, Any], sessions: Sessions, *, host_up: bool) ->
     if not row["sees_all"]:
         return Unfit(
             problem=f"{row['asked_as']} does not see other roles' sessions in {sessions.database}",
-            hint=f'GRANT pg_read_all_stats TO "{row["asked_as"]}";',
+            hint=f'GRANT pg_monitor TO "{row["asked_as"]}";',
         )
     if host_up and sessions.address is not None and row["sessions"] == 0:
         return Unfit(

@@ -1,6 +1,6 @@
 """Admission of a batch: restart it only if enough hosts stay healthy meanwhile.
 
-All hosts are looked at anew. `healthy - healthy in the batch >= min_available`, or it waits. A
+All hosts of the service are looked at anew, those beside this run too. `healthy - healthy in the batch >= min_available`, or it waits. A
 batch without a healthy host is admitted regardless: restarting it costs no capacity, and a
 saturated database fails every host's health check, so that a naive budget would wait forever in
 exactly the incident that it was written for.
@@ -15,7 +15,7 @@ from runbook.model.effects import Drive, Now, Say, Sleep, ask
 from runbook.model.plan import Result
 from runbook.model.step import StepContext
 from runbook.model.units import format_duration
-from runbook.steps.rolling_args import RollingArgs, settings
+from runbook.steps.rolling_args import RollingArgs, settings, targets
 from runbook.steps.rolling_subject import health_of, subject_of
 
 _INTERVAL_S = 2.0
@@ -60,8 +60,7 @@ class Budget:
 
 def admit(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
     """Look at all hosts until the batch may go, or the deadline has come."""
-    hosts: tuple[str, ...] = tuple(ctx.given["hosts"])
-    subjects = tuple(subject_of(args, ctx.fleet, host) for host in hosts)
+    subjects = tuple(subject_of(args, ctx.fleet, host) for host in _counted(args, ctx))
     limit = settings(args, ctx.fleet.service(args.service)).admit_deadline
     deadline = (yield from ask(Now())) + limit
     while True:
@@ -75,6 +74,15 @@ def admit(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
             return _denied(budget, limit)
         yield from ask(Say(stage="admitting", text=str(budget)))
         yield from ask(Sleep(seconds=_INTERVAL_S))
+
+
+def _counted(args: RollingArgs, ctx: StepContext) -> tuple[str, ...]:
+    """Return the hosts whose health counts: this run's reachable ones, and those beside it."""
+    run, reachable = targets(args, ctx.fleet), set(ctx.given["hosts"])
+    service = ctx.fleet.service(args.service)
+    return tuple(
+        host for host in ctx.fleet.select(service.hosts) if host in reachable or host not in run
+    )
 
 
 def _why_admitted(budget: Budget) -> str:

@@ -122,7 +122,8 @@ def freeze(args: RollingArgs, fleet: Fleet) -> Mapping[str, Any]:
     chosen = settings(args, service)
     return {
         "batches": batch_sizes(chosen.batches, len(names)),
-        "min_available": amount_ceil(chosen.min_available, len(names)),
+        # Of the whole service: who restarts one host of it leaves the others up.
+        "min_available": amount_ceil(chosen.min_available, len(fleet.select(service.hosts))),
         "max_failures": chosen.max_failures,
     }
 

@@ -28,7 +28,7 @@ def prepare(args: TerminateArgs, context: StepContext) -> Drive[Result]:
     if missing:
         return Result(status="refused", summary=missing)
     sessions = plan.sessions[: _cap(args, context)]
-    need = slots_missing(args, snapshot.used, snapshot.usable)
+    need = max(plan.wanted, slots_missing(args, snapshot.used, snapshot.usable))
     if args.which == "leaked" and need <= 0:
         sessions = ()
     ids = tuple(leaked.session.id for leaked in sessions)
@@ -167,7 +167,14 @@ def act(args: TerminateArgs, context: StepContext) -> Drive[Result]:
     snapshot, plan = yield from _look(args, context)
     queue = _still_proved(plan, shown)
     before = {"used": snapshot.used, "usable": snapshot.usable, "at": ""}
-    progress = Progress(args=args, before=before, after=dict(before), shown=shown)
+    short = slots_missing(args, snapshot.used, snapshot.usable)
+    progress = Progress(
+        args=args,
+        before=before,
+        after=dict(before),
+        shown=shown,
+        own_limits=plan.wanted if plan.wanted > short else 0,
+    )
     progress.moved = [pid for pid in shown if pid not in {s.pid for s in queue}]
     yield from terminate(progress, queue)
     back = None if progress.trouble else (yield from watch(progress))
@@ -228,8 +235,7 @@ def _result(progress: Progress, back: Back | None) -> Result:
         "in_doubt": progress.in_doubt,
         "before": progress.before,
         "after": progress.after,
-        "headroom_reached": slots_missing(args, progress.after["used"], progress.after["usable"])
-        <= 0,
+        "headroom_reached": progress.need <= 0,
         "came_back": back.owners if back else {},
         "watched_s": back.after_s if back else 0.0,
         "trouble": progress.trouble or (back.trouble if back else ""),

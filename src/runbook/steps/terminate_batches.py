@@ -71,12 +71,16 @@ class Progress:
     denial: str = ""
     #: Of a batch whose connection broke while it was signalled.
     in_doubt: list[int] = field(default_factory=list)
+    #: Sessions to end for the headroom of a full role's or database's own limit; 0 when the
+    #: server's slots are what is short.
+    own_limits: int = 0
     #: Why the work ended early, if it did.
     trouble: str = ""
 
     @property
     def need(self) -> int:
-        return slots_missing(self.args, self.after["used"], self.after["usable"])
+        short = slots_missing(self.args, self.after["used"], self.after["usable"])
+        return max(short, self.own_limits - len(self.terminated))
 
     @property
     def enough(self) -> bool:

@@ -268,7 +268,7 @@ def test_a_role_that_may_not_look_counts_nothing_as_zero(roomy: Server) -> None:
     assert diagnosis.finding.cause == "leaked-sessions"
     assert diagnosis.finding.confidence == "likely"
     assert plan.sessions == ()
-    assert any('GRANT pg_read_all_stats TO "blind";' in line for line in diagnosis.unseen)
+    assert any('GRANT pg_monitor TO "blind";' in line for line in diagnosis.unseen)
     assert any('GRANT pg_signal_backend TO "blind";' in line for line in diagnosis.unseen)
 
 

@@ -150,7 +150,7 @@ def test_json_keeps_to_the_schema(diagnosis: Diagnosis) -> None:
 def test_hidden_states_are_said_and_the_grant_with_them() -> None:
     shown = text(JUDGE.diagnose(snapshot(hidden(97)), fleet({})))
     assert "97 hidden" in shown
-    assert 'GRANT pg_read_all_stats TO "oncall";' in " ".join(shown.split())
+    assert 'GRANT pg_monitor TO "oncall";' in " ".join(shown.split())
     assert "from a hidden address" in " ".join(shown.split())
 
 

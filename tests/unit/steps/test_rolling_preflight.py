@@ -95,7 +95,7 @@ def test_a_gate_that_cannot_be_asked_stops() -> None:
 
 @pytest.mark.parametrize(
     ("row", "says"),
-    [({"sees_all": False}, "GRANT pg_read_all_stats"), ({}, None)],
+    [({"sees_all": False}, "GRANT pg_monitor"), ({}, None)],
 )
 def test_the_database_gate_must_see_everything(row: dict[str, Any], says: str | None) -> None:
     result = look(World(sql=lambda _world, _parameters: {**ROW, **row}))

@@ -52,7 +52,7 @@ def show_outcome(outcome: RunOutcome, output_format: str) -> None:
 
 
 def as_json(outcome: RunOutcome) -> dict[str, Any]:
-    """Return a run's outcome as the documented JSON (docs/json/run.md)."""
+    """Return a run's outcome as the documented JSON (docs/json.md)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": outcome.run_id,
