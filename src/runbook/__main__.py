@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 
 
 def main() -> None:
@@ -16,7 +17,14 @@ def main() -> None:
     gc.set_threshold(50_000)
     from runbook.cli.main import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if threading.active_count() > 1:
+        # Somebody has stopped waiting for what goes on elsewhere: so must the process. Leaving in
+        # the ordinary way would wait for its threads.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

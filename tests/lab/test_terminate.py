@@ -174,6 +174,18 @@ def test_an_answer_other_than_yes_changes_nothing(lab: Lab, runbook: Command) ->
     assert "--dry-run shows what it would do; --yes does it without asking" in nobody.said
 
 
+def test_ctrl_c_at_the_question_changes_nothing(lab: Lab, runbook: Command) -> None:
+    with connections(lab, 14, "shop-app-1"):
+        wait_settled(lab, "shop-app-1", 14)
+        before = sessions(lab)
+        running = runbook.start(*TERMINATE, *ALL, columns=100)
+        running.wait_for("[y/N]")
+        running.interrupt()
+        ran = running.finish(130)
+        assert sessions(lab) == before
+    assert "nothing was changed" in ran.said
+
+
 def test_sessions_that_come_straight_back_are_told(lab: Lab, runbook: Command) -> None:
     with refilling(lab, 16, "shop-app-2") as reopened:
         wait_settled(lab, "shop-app-2", 16)

@@ -69,7 +69,7 @@ class _Exchange:
         reply = self.reply
         if reply is None:
             self._abandon()
-            return self._failed(f"no answer within {self.timeout_s:g}s")
+            return self._failed(f"no answer within {round(self.timeout_s, 1):g}s")
         return reply
 
     def _work(self) -> None:
@@ -84,7 +84,7 @@ class _Exchange:
             why = f"its certificate is not trusted: {error.verify_message}"
             self.reply = self._failed(why, asked=False)
         except TimeoutError:
-            self.reply = self._failed(f"no answer within {self.timeout_s:g}s")
+            self.reply = self._failed(f"no answer within {round(self.timeout_s, 1):g}s")
         except OSError as error:
             self.reply = self._failed(error.strerror or str(error))
         except http.client.InvalidURL as error:

@@ -200,7 +200,7 @@ def _a(kind: Kind) -> str:
 
 
 @dataclass(eq=False)
-class _SyntaxFault(Exception):  # noqa: N818 - carried from the parser to the builder, no further
+class _SyntaxFault(Exception):
     """The parser could not go on: its own words, and where (counted from 0)."""
 
     problem: str
@@ -222,8 +222,8 @@ _PARSER_SLIPS = (ValueError, OverflowError, LookupError, TypeError, AttributeErr
 def _events(text: str) -> Iterator[Any]:
     """The parser's events; the one place that knows which library parses."""
     # Imported late: it takes longer to load than most files take to read.
-    from ruamel.yaml import YAML  # noqa: PLC0415
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     # Always the Python parser: the C one of some installations refuses {url: http://a:1/b}.
     events = YAML(typ="safe", pure=True).parse(text)
@@ -378,7 +378,7 @@ def _reading_of(fault: _SyntaxFault) -> _Reading | None:
 # --- from events to values ---------------------------------------------------------------------
 
 
-class _Enough(Exception):  # noqa: N818 - ends the building, and is no error to anybody outside
+class _Enough(Exception):
     """There is no sense in reading on."""
 
 
@@ -638,7 +638,7 @@ def _copy(value: object) -> object:
 # --- scalars: the core schema of YAML 1.2, less what reads like one thing and means another -----
 
 
-class _Unfit(Exception):  # noqa: N818 - becomes a Problem as soon as its place is known
+class _Unfit(Exception):
     """A scalar that is refused."""
 
     def __init__(self, message: str, hint: str) -> None:

@@ -13,7 +13,7 @@ inventory = click.option(
     "-i",
     "--inventory",
     metavar="FILE",
-    help="The inventory; else RUNBOOK_INVENTORY, ./inventory.yaml, ~/.config/runbook, /etc/runbook.",
+    help="The inventory; else RUNBOOK_INVENTORY, ./, ~/.config/runbook/, /etc/runbook/.",
 )
 dry_run = click.option(
     "--dry-run",

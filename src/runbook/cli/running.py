@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -81,17 +82,18 @@ def run_plan(plan: Plan, request: Request, fleet: Fleet) -> RunOutcome:
             f"{plan.playbook} changes things, and there is no terminal to ask at",
             hint="--dry-run shows what it would do; --yes does it without asking",
         )
+    asking = Event()
     with (
         open_progress(plan, quiet=request.quiet) as progress,
         wiring.open_run(
             plan,
             fleet,
             watchers=(progress,),
-            confirmer=_confirmer(request, progress.pause),
+            confirmer=_confirmer(request, progress.pause, asking),
             incident=request.incident,
             keep=request.journal,
         ) as run,
-        _signals(run.executor),
+        _signals(run.executor, asking),
     ):
         if run.unjournaled is not None:
             notes().print(f"warning: {error_text(run.unjournaled)}", markup=False)
@@ -102,7 +104,7 @@ def run_plan(plan: Plan, request: Request, fleet: Fleet) -> RunOutcome:
 
 
 def _confirmer(
-    request: Request, pause: Callable[[], None]
+    request: Request, pause: Callable[[], None], asking: Event
 ) -> Callable[[Confirm, Plan, Mapping[str, Result]], tuple[bool, str]]:
     def confirm(asked: Confirm, plan: Plan, results: Mapping[str, Result]) -> tuple[bool, str]:
         from runbook.cli.rendering.intentions import show_intentions
@@ -112,7 +114,11 @@ def _confirmer(
         if request.yes:
             notes().print(f"Confirmed by --yes (plan {asked.hash}).", highlight=False)
             return True, f"{wiring.who()} (--yes)"
-        return _ask(asked), wiring.who()
+        asking.set()
+        try:
+            return _ask(asked), wiring.who()
+        finally:
+            asking.clear()
 
     return confirm
 
@@ -123,14 +129,18 @@ def _ask(asked: Confirm) -> bool:
     notes().print(f"\nMake {things}, as shown (plan {asked.hash})? [y/N] ", end="")
     try:
         answer = input()
-    except EOFError:
+    except (EOFError, KeyboardInterrupt):
+        notes().print()
         return False
     return answer.strip().lower() in {"y", "yes"}
 
 
 @contextmanager
-def _signals(executor: LocalExecutor) -> Iterator[None]:
-    """The first Ctrl-C, SIGTERM or SIGHUP starts nothing more; the second stops waiting."""
+def _signals(executor: LocalExecutor, asking: Event) -> Iterator[None]:
+    """The first Ctrl-C, SIGTERM or SIGHUP starts nothing more; the second stops waiting.
+
+    While a question is asked, the first one is the answer.
+    """
     asked = False
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -139,6 +149,8 @@ def _signals(executor: LocalExecutor) -> Iterator[None]:
             raise KeyboardInterrupt
         asked = True
         busy = executor.interrupt()
+        if asking.is_set():
+            raise KeyboardInterrupt
         if not busy:
             return
         what = ", ".join(key.rsplit("/", 1)[-1] for key in busy)

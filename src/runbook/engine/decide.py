@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from runbook.engine import rolling
 from runbook.engine.conditions import ConditionFailed, evaluate, uses
@@ -87,7 +88,8 @@ def _change(
         if CONFIRM not in answers:
             return _stop_or(interrupted, lambda: _confirm(plan, touches))
         if not answers[CONFIRM]:
-            return Finish(status="refused", reason="not confirmed: nothing was changed")
+            status: Literal["interrupted", "refused"] = "interrupted" if interrupted else "refused"
+            return Finish(status=status, reason="not confirmed")
     shown = () if plan.rehearsal else _node_touches(node, results)
     if node.flow == "rolling":
         return rolling.act(plan, node, results, shown, interrupted)
@@ -187,6 +189,20 @@ def holds(plan: Plan, node: Node, results: Results) -> bool | None:
         else:
             values[f"steps.{other.save}"] = saved[other.save]
     return evaluate(node.when, names, values)
+
+
+def why_not_run(plan: Plan, node: Node, results: Results) -> Result | None:
+    """Return what to say of a step that a plan, played to its end, had no task for."""
+    try:
+        held = holds(plan, node, results)
+    except ConditionFailed as error:
+        return Result(status="failed", summary=error.message, hint=error.hint or "")
+    if held is False:
+        return Result(status="skipped", summary=f"not run: {node.when} does not hold")
+    if not node.changes and _after_assumption(plan, node, results):
+        why = "it looks at what a rehearsal has only assumed"
+        return Result(status="not_exercised", summary=f"not run: {why}")
+    return None
 
 
 def condition_names(plan: Plan) -> dict[str, str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from runbook.engine.decide import decide
+from runbook.engine.decide import decide, why_not_run
 from runbook.engine.outcomes import StepOutcome, step_outcomes
 from runbook.engine.perform import Performer
 from runbook.model.errors import DoorError, Interrupted
@@ -32,6 +32,21 @@ class RunOutcome:
     finish: Finish
     steps: tuple[StepOutcome, ...]
     results: dict[str, Result]
+
+
+@contextmanager
+def _leaving_no_one_waiting(most: int) -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool whose threads are waited for, unless an interrupt says not to."""
+    pool = ThreadPoolExecutor(max_workers=most)
+    try:
+        yield pool
+    except Interrupted:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 class LocalExecutor:
@@ -80,7 +95,7 @@ class LocalExecutor:
         results: dict[str, Result] = {}
         answers: dict[str, bool] = {}
         self._tell("planned", None, {"plan": plan.to_json(), "hash": plan.hash})
-        with ThreadPoolExecutor(max_workers=plan.parallel) as pool:
+        with _leaving_no_one_waiting(plan.parallel) as pool:
             while True:
                 command = decide(plan, results, answers, interrupted=self._interrupted.is_set())
                 match command:
@@ -103,7 +118,11 @@ class LocalExecutor:
                 self._in_flight.discard(task.key)
         except KeyboardInterrupt:
             left = ", ".join(sorted(self._in_flight))
-            raise Interrupted(f"stopped waiting; still going on elsewhere: {left}") from None
+            raise Interrupted(
+                f"stopped waiting; still going on elsewhere: {left}",
+                hint=f"look there before anything else; `runbook runs show"
+                f" {self._performer.run_id}` has what was asked for",
+            ) from None
         return results
 
     def _perform(self, task: Task) -> Result:
@@ -124,7 +143,7 @@ class LocalExecutor:
             run_id=self._performer.run_id,
             plan=plan,
             finish=finish,
-            steps=step_outcomes(plan, results),
+            steps=tuple(_explained(plan, step, results) for step in step_outcomes(plan, results)),
             results=results,
         )
 
@@ -140,3 +159,10 @@ class LocalExecutor:
                     if kind == "intended":
                         raise
                     self.complaints.setdefault(error.message, error)
+
+
+def _explained(plan: Plan, step: StepOutcome, results: Mapping[str, Result]) -> StepOutcome:
+    """A step without a task was skipped, or left out by a rehearsal, or not reached (None)."""
+    if step.result is not None:
+        return step
+    return replace(step, result=why_not_run(plan, step.node, results))

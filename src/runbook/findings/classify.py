@@ -127,7 +127,7 @@ def _counts(view: View, name: Callable[[Session], str]) -> tuple[Count, ...]:
 
 
 def _waits(view: View) -> tuple[Count, ...]:
-    """Count what sessions at work wait for; an idle one waits for its client, which says nothing."""
+    """Count what sessions at work wait for; that an idle one waits for its client says nothing."""
     counted = Counter(
         f"{s.wait_event_type}/{s.wait_event}" if s.wait_event_type else "running"
         for s in view.clients

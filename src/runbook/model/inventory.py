@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from runbook.model.units import Amount, Duration
+from runbook.model.units import Amount, Duration, Floor
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")]
 
@@ -218,7 +218,11 @@ class Rolling(Closed):
     batches: Annotated[tuple[Amount, ...], Field(min_length=1)] = Field(
         ("1", "25%"), description="sizes of the batches; the first is the canary, the last repeats"
     )
-    min_available: Amount = Field("50%", description="hosts that stay healthy at any time")
+    min_available: Floor = Field(
+        "50%",
+        description="hosts that stay healthy at any time, rounded up; 0 lets the service go down,"
+        " which a service of one host cannot avoid",
+    )
     max_failures: Annotated[int, Field(ge=0)] = Field(
         0, description="halt when more hosts than this have failed"
     )

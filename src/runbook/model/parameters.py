@@ -9,7 +9,7 @@ from typing import Any
 from runbook.model.document import nearest
 from runbook.model.errors import UsageError
 from runbook.model.playbook import Parameter
-from runbook.model.units import parse_amount, parse_duration, parse_percent
+from runbook.model.units import parse_amount, parse_duration, parse_floor, parse_percent
 
 _INT = re.compile(r"-?(0|[1-9]\d{0,15})")
 
@@ -58,7 +58,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "duration": _duration_text,
     "durations": _several(_duration_text),
     "percentage": lambda value: f"{parse_percent(value)}%",
-    "amount": parse_amount,
+    "amount": parse_floor,
     "amounts": _several(parse_amount),
 }
 _SIZES: Mapping[str, Callable[[Any], float]] = {

@@ -73,6 +73,17 @@ def parse_amount(value: object) -> str:
     return f"{parse_percent(value)}%"
 
 
+def parse_floor(value: object) -> str:
+    """Return an amount that must be kept; an explicit 0 says that everything may be down.
+
+    Raises:
+        ValueError: for negative numbers, percentages beyond 100% and anything else.
+    """
+    if value in {0, "0"} and not isinstance(value, bool):
+        return "0"
+    return parse_amount(value)
+
+
 def amount_floor(amount: str, total: int) -> int:
     """Return how many of `total` an amount is, rounded down but at least 1.
 
@@ -95,6 +106,13 @@ _DURATION_SCHEMA = {
     "description": "a duration with its unit: 30s, 5m, 1m30s, 250ms",
 }
 _PERCENT_SCHEMA = {"type": "string", "pattern": r"^\d{1,3}%$", "description": "a percentage: 25%"}
+_FLOOR_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "string", "pattern": r"^(\d+|\d{1,3}%)$"},
+    ],
+    "description": "a count, 0 included, or a percentage of the whole: 0, 3, 25%",
+}
 _AMOUNT_SCHEMA = {
     "anyOf": [
         {"type": "integer", "minimum": 1},
@@ -107,5 +125,7 @@ _AMOUNT_SCHEMA = {
 Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]
 #: 1 to 100, written `25%`.
 Percent = Annotated[int, BeforeValidator(parse_percent), WithJsonSchema(_PERCENT_SCHEMA)]
+#: An amount that is kept up; 0 is allowed when it is said.
+Floor = Annotated[str, BeforeValidator(parse_floor), WithJsonSchema(_FLOOR_SCHEMA)]
 #: A count or a percentage, kept as written: `3`, `25%`.
 Amount = Annotated[str, BeforeValidator(parse_amount), WithJsonSchema(_AMOUNT_SCHEMA)]

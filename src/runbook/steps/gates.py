@@ -34,12 +34,14 @@ def gate_looks(
     )
 
 
-def gate_problem(service: Service, replies: tuple[HttpReply, ...]) -> str | None:
+def gate_problem(
+    service: Service, looks: tuple[HttpGet, ...], replies: tuple[HttpReply, ...]
+) -> str | None:
     """Return the first gate that did not answer well, in words; None when all did."""
-    for gate, reply in zip(_http(service), replies, strict=True):
+    for gate, look, reply in zip(_http(service), looks, replies, strict=True):
         problem = _problem(gate, reply)
         if problem is not None:
-            return problem
+            return f"{problem} ({look.url})"
     return None
 
 

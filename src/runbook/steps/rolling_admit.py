@@ -1,9 +1,9 @@
 """Admission of a batch: restart it only if enough hosts stay healthy meanwhile.
 
-All hosts of the service are looked at anew, those beside this run too. `healthy - healthy in the batch >= min_available`, or it waits. A
-batch without a healthy host is admitted regardless: restarting it costs no capacity, and a
-saturated database fails every host's health check, so that a naive budget would wait forever in
-exactly the incident that it was written for.
+All hosts of the service are looked at anew, those beside this run too. `healthy - healthy in the
+batch >= min_available`, or it waits. A batch without a healthy host is admitted regardless:
+restarting it costs no capacity, and a saturated database fails every host's health check, so that a
+naive budget would wait forever in exactly the incident that it was written for.
 """
 
 from __future__ import annotations
@@ -96,12 +96,14 @@ def _denied(budget: Budget, limit: float) -> Result:
     if budget.hopeless:
         what = (
             f"a batch of {len(budget.batch)} of {len(budget.health)} hosts can never leave"
-            f" {budget.floor} healthy (use smaller batches, or a lower min_available)"
+            f" {budget.floor} healthy"
         )
+        hint = "use smaller batches or a lower min_available; 0 lets the service go down meanwhile"
     else:
         what = f"not enough healthy hosts within {format_duration(limit)}: {budget}"
+        hint = "mend the hosts that are not healthy, or lower min_available"
     summary = "; ".join([what, *ill[:3]])
-    return Result(status="failed", summary=summary, data=_data(budget))
+    return Result(status="failed", summary=summary, hint=hint, data=_data(budget))
 
 
 def _data(budget: Budget) -> dict[str, Any]:

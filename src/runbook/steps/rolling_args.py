@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 from runbook.model.errors import UsageError
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Closed, GateTiming, Service
-from runbook.model.units import Amount, Duration, amount_ceil, amount_floor
+from runbook.model.units import Amount, Duration, Floor, amount_ceil, amount_floor
 from runbook.steps.gates import gate_looks
 from runbook.steps.service_manager import manager_of
 
@@ -39,7 +39,7 @@ class RollingArgs(Closed):
     batches: Amounts | None = Field(
         None, description="sizes of the batches; the first is the canary, the last repeats"
     )
-    min_available: Amount | None = Field(None, description="hosts that stay healthy at any time")
+    min_available: Floor | None = Field(None, description="hosts that stay healthy at any time")
     max_failures: Annotated[int, Field(ge=0)] | None = Field(
         None, description="halt when more hosts than this have failed; the smaller bound wins"
     )

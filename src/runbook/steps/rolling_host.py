@@ -32,7 +32,7 @@ from runbook.model.units import format_duration
 from runbook.steps.database_gate import Sessions, database_problem, row_of
 from runbook.steps.gates import gate_problem
 from runbook.steps.rolling_args import RollingArgs
-from runbook.steps.rolling_subject import Subject, http_replies, in_one_line, subject_of
+from runbook.steps.rolling_subject import Subject, http_replies, subject_of
 
 #: Between two looks while something is awaited; each costs the host a few milliseconds.
 _LOOK_S = 0.25
@@ -50,6 +50,7 @@ class Trouble:
 
     status: Status
     why: str
+    hint: str = ""
 
 
 @dataclass(kw_only=True)
@@ -66,6 +67,8 @@ class _Journey:
     #: The last look that could be taken.
     seen: Any = None
     stages: list[dict[str, Any]] = field(default_factory=list)
+    #: The database gate's answers: before the restart, and the last one.
+    first_row: dict[str, Any] = field(default_factory=dict)
     last_row: dict[str, Any] = field(default_factory=dict)
 
 
@@ -77,7 +80,8 @@ def restart(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
     subject = subject_of(args, ctx.fleet, ctx.target)
     sessions = subject.sessions()
     if isinstance(sessions, Unfit):
-        return Result(status="failed", summary=f"nothing was restarted: {in_one_line(sessions)}")
+        why = f"nothing was restarted: {sessions.problem}"
+        return Result(status="failed", summary=why, hint=sessions.hint)
     prepared = ctx.given["prepared"]
     timeout_s = float(prepared["timeouts"]["restart_s"])
     journey = _Journey(subject=subject, timeout_s=timeout_s, sessions=sessions)
@@ -147,7 +151,7 @@ def _gating(journey: _Journey) -> Drive[Trouble | None]:
         failed = next((each for each in outcomes if isinstance(each, DoorError)), None)
         if failed is not None:
             return failed.message
-        return gate_problem(subject.service, http_replies(outcomes))
+        return gate_problem(subject.service, subject.gates(), http_replies(outcomes))
 
     return (yield from _consecutive(journey, "gating", looks, judge))
 
@@ -193,9 +197,11 @@ def _note_before(journey: _Journey) -> Drive[Trouble | None]:
             return Trouble(status=status, why=f"nothing was restarted: {outcome.message}")
     unfit = manager.unfit(seen)
     if unfit is not None:
-        return Trouble(status="failed", why=f"nothing was restarted: {in_one_line(unfit)}")
+        why = f"nothing was restarted: {unfit.problem}"
+        return Trouble(status="failed", why=why, hint=unfit.hint)
     journey.seen, journey.before = seen, manager.identity(seen)
-    journey.since = row_of(rows[0]).get("now") if rows else None
+    journey.first_row = row_of(rows[0]) if rows else {}
+    journey.since = journey.first_row.get("now")
     return None
 
 
@@ -366,15 +372,42 @@ def _ended(journey: _Journey, trouble: Trouble | None, stage: str, seconds: floa
         "invocation_before": journey.before,
         "invocation_after": journey.after,
         "old_backends": journey.last_row.get("old"),
+        "sessions_before": journey.first_row.get("sessions"),
         "sessions": journey.last_row.get("sessions"),
+        "slots_before": _slots(journey.first_row),
+        "slots": _slots(journey.last_row),
     }
     if trouble is None:
-        summary = f"restarted and healthy in {format_duration(seconds)}"
-        return Result(status="ok", summary=summary, data=data, touches=journey.subject.footprint())
+        return Result(
+            status="ok",
+            summary=_proof(journey),
+            data=data,
+            touches=journey.subject.footprint(),
+        )
     return Result(
         status=trouble.status,
         summary=trouble.why,
+        hint=trouble.hint,
         data={**data, "stage": stage},
         touches=journey.subject.footprint(),
         by_hand=manager.by_hand(journey.seen),
     )
+
+
+def _proof(journey: _Journey) -> str:
+    """Say what makes us sure that it was restarted and is well."""
+    parts = ["a new process"]
+    if journey.subject.settings.settle:
+        parts.append(f"stable for {format_duration(journey.subject.settings.settle)}")
+    if journey.subject.service.gates:
+        times = journey.subject.settings.gate.successes
+        parts.append(f"healthy {times} times in a row" if times > 1 else "healthy")
+    if journey.last_row:
+        before, now = journey.first_row.get("sessions"), journey.last_row.get("sessions")
+        parts.append(f"old backends gone ({before} sessions before, {now} now)")
+    return ", ".join(parts)
+
+
+def _slots(row: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the server's slots as one of the gate's answers had them."""
+    return {"used": row["used"], "usable": row["usable"]} if row else None

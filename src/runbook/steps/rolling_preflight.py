@@ -29,7 +29,7 @@ from runbook.model.units import format_duration
 from runbook.steps.database_gate import Sessions, row_of, unfit_database
 from runbook.steps.gates import answer_in_words, gate_problem, unaskable
 from runbook.steps.rolling_args import RollingArgs
-from runbook.steps.rolling_subject import Subject, http_replies, in_one_line, subject_of
+from runbook.steps.rolling_subject import Subject, http_replies, subject_of
 
 _BOOT_ARGV = ("cat", "/proc/sys/kernel/random/boot_id", "/proc/uptime")
 _LOOK_TIMEOUT_S = 15.0
@@ -59,9 +59,9 @@ def preflight(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
     try:
         seen = yield from ask(subject.manager.look())
     except Unreachable as error:
-        return Result(status="unreachable", summary=in_one_line(error))
+        return Result(status="unreachable", summary=error.message, hint=error.hint or "")
     except DoorError as error:
-        return Result(status="refused", summary=in_one_line(error))
+        return Result(status="refused", summary=error.message, hint=error.hint or "")
     unfit = subject.manager.unfit(seen)
     if unfit is not None:
         return _refused(subject, seen, unfit)
@@ -122,7 +122,7 @@ def _judge_gates(found: _Found, outcomes: tuple[Any, ...]) -> Unfit | None:
     problem = unaskable(looks, replies)
     if problem is not None:
         return Unfit(problem=problem, hint="no restart would mend that: look at the gate's URL")
-    why = subject.manager.down(found.seen) or gate_problem(subject.service, replies)
+    why = subject.manager.down(found.seen) or gate_problem(subject.service, looks, replies)
     found.healthy = why is None
     found.data["ill"] = why or ""
     if not looks:
@@ -205,4 +205,4 @@ def _settle_warning(found: _Found) -> list[str]:
 
 def _refused(subject: Subject, seen: Any, unfit: Unfit) -> Result:
     looks = subject.manager.by_hand(seen)[:1]
-    return Result(status="refused", summary=in_one_line(unfit), by_hand=looks)
+    return Result(status="refused", summary=unfit.problem, hint=unfit.hint, by_hand=looks)

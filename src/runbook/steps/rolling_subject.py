@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbook.model.effects import Drive, HttpGet, HttpReply, Observe, Rows, Together, ask
-from runbook.model.errors import DoorError, UsageError
+from runbook.model.errors import DoorError
 from runbook.model.fleet import Fleet, ResolvedHost
 from runbook.model.inventory import Service
 from runbook.model.systemd import Unfit
@@ -47,7 +47,8 @@ class Subject:
         failed = next((reply for reply in replies if isinstance(reply, DoorError)), None)
         if failed is not None:
             return failed.message
-        return self.manager.down(seen) or gate_problem(self.service, http_replies(replies))
+        answered = http_replies(replies)
+        return self.manager.down(seen) or gate_problem(self.service, self.gates(), answered)
 
     def footprint(self) -> tuple[str, ...]:
         """Return what a restart touches."""
@@ -93,9 +94,3 @@ def rows_or_error(outcome: Any) -> Rows | str:
         return outcome.message
     rows: Rows = outcome
     return rows
-
-
-def in_one_line(error: DoorError | UsageError | Unfit) -> str:
-    """Return what is wrong with what mends it, as results say it."""
-    what = error.problem if isinstance(error, Unfit) else error.message
-    return f"{what} ({error.hint})" if error.hint else what

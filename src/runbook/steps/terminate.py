@@ -33,10 +33,11 @@ def prepare(args: TerminateArgs, context: StepContext) -> Drive[Result]:
         sessions = ()
     ids = tuple(leaked.session.id for leaked in sessions)
     touches = SignalSessions(database=args.database, sessions=ids).footprint()
+    summary = _prepared_summary(args, snapshot, plan, len(sessions))
     return Result(
         status="ok",
-        summary=_prepared_summary(args, snapshot, plan, len(sessions)),
-        data=_prepared_data(args, snapshot, plan, sessions, need),
+        summary=summary,
+        data={"summary": summary, **_prepared_data(args, snapshot, plan, sessions, need)},
         touches=tuple(sorted(touches)),
         not_exercised=_not_exercised(sessions),
     )
@@ -162,7 +163,7 @@ def act(args: TerminateArgs, context: StepContext) -> Drive[Result]:
     prepared: Mapping[str, Any] = context.given["prepared"]
     shown = {session["pid"]: session for session in prepared["sessions"]}
     if not shown:
-        return Result(status="ok", summary="nothing to terminate", data=_nothing(prepared))
+        return Result(status="ok", summary=prepared["summary"], data=_nothing(prepared))
     yield from ask(Say(stage="looking", text=f"at {len(shown)} sessions again"))
     snapshot, plan = yield from _look(args, context)
     queue = _still_proved(plan, shown)

@@ -20,7 +20,7 @@ from runbook.model.step import StepContext, StepType
 Answer = Callable[[Effect[Any]], Any]
 
 
-def fine(effect: Effect[Any]) -> CommandOutcome:  # noqa: ARG001
+def fine(effect: Effect[Any]) -> CommandOutcome:
     """Every command succeeds."""
     return CommandOutcome(exit_code=0, stdout="", stderr="", seconds=0.0)
 

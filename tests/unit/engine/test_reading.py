@@ -116,7 +116,10 @@ def test_a_plan_is_frozen_with_parameters_bounds_and_batches() -> None:
         parameters: {batches: {type: amounts}, fail: {type: int, default: 1}}
         steps:
           - name: Roll the shop!
-            rolling: {service: "${target}", batches: "${params.batches}", max_failures: "${params.fail}"}
+            rolling:
+              service: "${target}"
+              batches: "${params.batches}"
+              max_failures: "${params.fail}"
             save: rolled
         """
     )

@@ -30,7 +30,7 @@ def test_no_durations(text: object) -> None:
 
 @pytest.mark.parametrize("value", [0, "0", "0%", "101%", -1, "x", True, "5.5%"])
 def test_no_amounts(value: object) -> None:
-    with pytest.raises(ValueError, match="0|percentage|count"):
+    with pytest.raises(ValueError, match=r"0|percentage|count"):
         parse_amount(value)
 
 

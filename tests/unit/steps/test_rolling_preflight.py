@@ -16,6 +16,11 @@ from unit.steps.shop_world import ROW, World, answer, fleet, outcome, read_well
 ARGS = RollingArgs(service="shop")
 
 
+def whole(result: Result) -> str:
+    """What a result says, and what it says to do."""
+    return f"{result.summary} {result.hint}"
+
+
 def look(world: World, host: str = "web-1") -> Result:
     result = world.run(preflight(ARGS, world.context(host)))
     assert not world.changes
@@ -35,7 +40,7 @@ def test_a_fit_host_brings_all_that_its_restart_needs() -> None:
 def test_a_host_that_is_down_is_why_we_came() -> None:
     result = look(World(get=lambda _world, _url: answer(0, "connection refused")))
     assert (result.status, result.data["healthy"]) == ("ok", False)
-    assert "connection refused" in result.summary
+    assert "connection refused" in whole(result)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +57,7 @@ def test_a_unit_that_must_not_be_restarted(changed: dict[str, str], says: str) -
     world.unit("web-1").update(changed)
     result = look(world)
     assert result.status == "refused"
-    assert says in result.summary
+    assert says in whole(result)
     assert not result.touches
 
 
@@ -63,7 +68,7 @@ def test_an_unreachable_host_is_not_a_failed_one(error: Unreachable) -> None:
 
     result = look(World(show=show))
     assert result.status == "unreachable"
-    assert error.message in result.summary
+    assert error.message in whole(result)
 
 
 @pytest.mark.parametrize(
@@ -83,9 +88,9 @@ def test_sudo_must_be_proved(said: CommandOutcome, says: str) -> None:
 
     result = look(World(read=read))
     assert result.status == "refused"
-    assert says in result.summary
+    assert says in whole(result)
     line = "oncall ALL=(root) NOPASSWD: /usr/bin/systemctl restart shop.service"
-    assert line in result.summary
+    assert line in whole(result)
 
 
 def test_a_gate_that_cannot_be_asked_stops() -> None:
@@ -100,7 +105,7 @@ def test_a_gate_that_cannot_be_asked_stops() -> None:
 def test_the_database_gate_must_see_everything(row: dict[str, Any], says: str | None) -> None:
     result = look(World(sql=lambda _world, _parameters: {**ROW, **row}))
     assert result.status == ("refused" if says else "ok")
-    assert (says or "") in result.summary
+    assert (says or "") in whole(result)
 
 
 def test_a_database_that_does_not_answer_stops() -> None:
@@ -109,7 +114,7 @@ def test_a_database_that_does_not_answer_stops() -> None:
 
     result = look(World(sql=sql))
     assert result.status == "refused"
-    assert "server down" in result.summary
+    assert "server down" in whole(result)
 
 
 def test_addresses_that_a_pooler_hides_need_application_name() -> None:
@@ -117,13 +122,13 @@ def test_addresses_that_a_pooler_hides_need_application_name() -> None:
         fleet=fleet(application_name=None),
         sql=lambda _world, _parameters: {**ROW, "sessions": 0},
     )
-    assert "pooler" in look(hidden).summary
+    assert "pooler" in whole(look(hidden))
     shared = fleet(application_name="shop", hosts="all")
     hosts = shared.inventory.hosts | {
         "other": shared.inventory.hosts["other"].model_copy(update={"address": "10.0.1.1"})
     }
     twins = type(shared)(shared.inventory.model_copy(update={"hosts": hosts}))
-    assert "cannot be told apart" in look(World(fleet=twins)).summary
+    assert "cannot be told apart" in whole(look(World(fleet=twins)))
 
 
 def test_sessions_are_asked_for_by_the_hosts_own_name() -> None:
@@ -140,4 +145,4 @@ def test_sessions_are_asked_for_by_the_hosts_own_name() -> None:
 def test_own_commands_need_an_identity() -> None:
     manager = {"command": {"restart": ["ctl", "restart"], "status": ["ctl", "status"]}}
     world = World(fleet=fleet(manager=manager), read=lambda _world, _effect: outcome(0, ""))
-    assert "prints nothing" in look(world).summary
+    assert "prints nothing" in whole(look(world))

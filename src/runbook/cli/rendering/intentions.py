@@ -22,7 +22,7 @@ def show_intentions(plan: Plan, results: Mapping[str, Result], console: Console)
     """Print what every changing step of a plan would touch."""
     for node in plan.nodes:
         looked = target_results(node, first_phase(node), results)
-        if not node.changes or not looked:
+        if not node.changes or not looked or not any(r.good for r in looked.values()):
             continue
         condition = f"  (only if {node.when})" if node.when else ""
         console.print(f"\nWould: {visible(node.name)}{condition}", style="bold", markup=False)
@@ -50,4 +50,4 @@ def _lines(node: Node, looked: Mapping[str, Result], console: Console) -> None: 
         for line in result.touches:
             console.print(f"  {visible(line)}")
         if not result.touches:
-            console.print(f"  nothing: {visible(result.summary)}")
+            console.print(f"  {visible(result.summary or 'nothing')}")

@@ -39,6 +39,17 @@ def show_intention(node: Node, looked: Mapping[str, Result], console: Console) -
     for target in node.targets:
         if target in looked and not looked[target].good:
             console.print(f"  left out  {target}: {visible(looked[target].summary)}", style="red")
+    for warning, hosts_of in _warnings(node, looked).items():
+        console.print(f"  warning  {', '.join(hosts_of)}: {visible(warning)}", style="yellow")
+
+
+def _warnings(node: Node, looked: Mapping[str, Result]) -> dict[str, list[str]]:
+    """Return each warning once, with the hosts that it is about."""
+    warnings: dict[str, list[str]] = {}
+    for target in node.targets:
+        for warning in looked[target].data.get("warnings", ()) if target in looked else ():
+            warnings.setdefault(str(warning), []).append(target)
+    return warnings
 
 
 def _batches(sizes: tuple[int, ...], hosts: int) -> str:
@@ -53,7 +64,7 @@ def _batches(sizes: tuple[int, ...], hosts: int) -> str:
 
 
 def show_outcome(step: StepOutcome, results: Mapping[str, Any], console: Console) -> None:  # noqa: ARG001
-    """Print one line a host, and what to run by hand where one did not come back."""
+    """Print one line a host, and the database's slots before and after."""
     from rich.table import Table
     from rich.text import Text
 
@@ -71,3 +82,12 @@ def show_outcome(step: StepOutcome, results: Mapping[str, Any], console: Console
             Text(visible(result.summary) if result else "nothing was done there"),
         )
     console.print(table)
+    before, after = _slots(step, "slots_before", 0), _slots(step, "slots", -1)
+    if before and after:
+        console.print(f"slots in use: {before} before the first host, {after} after the last")
+
+
+def _slots(step: StepOutcome, key: str, which: int) -> str | None:
+    """Return `25 of 37` from the first or last host that knows, in the order of the restarts."""
+    known = [r.data[key] for r in step.by_target.values() if r.data.get(key)]
+    return f"{known[which]['used']} of {known[which]['usable']}" if known else None

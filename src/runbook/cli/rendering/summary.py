@@ -30,10 +30,10 @@ _HEADLINES = {
         "bold cyan",
     ),
     "failed": ("FAILED.", "bold red"),
-    "halted": ("HALTED: no further host was touched.", "bold red"),
+    "halted": ("HALTED:", "bold red"),
     "refused": ("REFUSED: nothing was changed.", "bold red"),
     "unknown": ("UNKNOWN: a person must look.", "bold red"),
-    "interrupted": ("INTERRUPTED.", "bold yellow"),
+    "interrupted": ("INTERRUPTED:", "bold yellow"),
 }
 
 
@@ -45,7 +45,8 @@ def show_outcome(outcome: RunOutcome, output_format: str) -> None:
     console = results_console()
     if outcome.plan.rehearsal:
         show_intentions(outcome.plan, outcome.results, console)
-    else:
+        _left_out(outcome, console)
+    elif outcome.finish.status != "refused":
         for step in outcome.steps:
             _step(step, outcome.results, console)
     _end(outcome, console)
@@ -86,7 +87,18 @@ def _step(step: StepOutcome, results: Mapping[str, Any], console: Console) -> No
     if step.result is None:
         return
     console.print(f"\n{visible(step.node.name)}", style="bold")
+    if not step.by_target:
+        console.print(f"  {visible(step.result.summary)}", style="dim")
+        return
     OUTCOMES.get(step.node.verb, _default)(step, results, console)
+
+
+def _left_out(outcome: RunOutcome, console: Console) -> None:
+    """Say which steps a rehearsal had no answer for."""
+    for step in outcome.steps:
+        if step.result is not None and not step.by_target:
+            name, why = visible(step.node.name), visible(step.result.summary)
+            console.print(f"\n{name}: {why}", style="dim")
 
 
 def _default(step: StepOutcome, results: Mapping[str, Any], console: Console) -> None:  # noqa: ARG001
@@ -108,7 +120,8 @@ def _end(outcome: RunOutcome, console: Console) -> None:
     if outcome.finish.hint:
         console.print(f" hint: {visible(outcome.finish.hint)}", soft_wrap=True)
     if outcome.finish.not_reached:
-        console.print(f"Not reached: {', '.join(outcome.finish.not_reached)}")
+        left = ", ".join(outcome.finish.not_reached)
+        console.print(f"Not touched: {left}", soft_wrap=True)
     by_hand = dict.fromkeys(line for result in outcome.results.values() for line in result.by_hand)
     if by_hand and not outcome.plan.rehearsal:
         console.print("By hand:" if outcome.finish.status != "done" else "To check it by hand:")

@@ -24,7 +24,7 @@ def show_intention(node: Node, looked: Mapping[str, Result], console: Console) -
         data = result.data
         sessions = data.get("sessions", [])
         if not sessions:
-            console.print(f"  nothing: {visible(result.summary)}")
+            console.print(f"  {visible(result.summary)}")
         else:
             _sessions(sessions, console)
         _spared(data, console)
