@@ -6,8 +6,9 @@ import getpass
 import os
 import secrets
 import socket
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,15 +157,45 @@ class HostRouter:
         return SshDoor(self._fleet, rehearsal=self._rehearsal)
 
 
+class LateDoor:
+    """Opens the door behind it at the first effect: most runs need but some of the doors."""
+
+    def __init__(self, opener: Callable[[], Door]) -> None:
+        self._opener = opener
+        self._door: Door | None = None
+        self._lock = threading.Lock()
+
+    def perform(self, effect: Effect[Any]) -> Any:
+        """Perform an effect; see `runbook.model.ports.Door`."""
+        with self._lock:
+            door = self._door = self._door or self._opener()
+        return door.perform(effect)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._door is not None:
+            self._door.close()
+
+
+def _postgres(fleet: Fleet, *, rehearsal: bool) -> Door:
+    from runbook.adapters.postgres import PostgresDoor
+
+    return PostgresDoor(fleet, rehearsal=rehearsal)
+
+
+def _http() -> Door:
+    from runbook.adapters.http_get import HttpDoor
+
+    return HttpDoor()
+
+
 def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door]:
     """Return the door for each effect. An adapter is one file and its lines here."""
-    from runbook.adapters.http_get import HttpDoor
-    from runbook.adapters.postgres import PostgresDoor
     from runbook.model import effects
 
     hosts = HostRouter(fleet, rehearsal=rehearsal)
-    database = PostgresDoor(fleet, rehearsal=rehearsal)
-    http = HttpDoor()
+    database = LateDoor(lambda: _postgres(fleet, rehearsal=rehearsal))
+    http = LateDoor(_http)
     return {
         effects.ReadCommand: hosts,
         effects.ShowUnit: hosts,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
@@ -106,9 +105,12 @@ class Running:
 
     def __init__(self, words: tuple[str, ...], env: Mapping[str, str], columns: int | None) -> None:
         self._words = words
-        self._terminal, inner = pty.openpty() if columns else (None, None)
-        if columns and inner is not None:
-            subprocess.run(["stty", "cols", str(columns), "rows", "40", "-echo"], stdin=inner)
+        self._terminal: int | None = None
+        inner: int | None = None
+        if columns:
+            self._terminal, inner = pty.openpty()
+            size = ["cols", str(columns), "rows", "40"]
+            subprocess.run(["stty", *size, "-echo"], stdin=inner, check=True)
         self.process = subprocess.Popen(
             [str(INSTALLED), *words],
             stdin=subprocess.DEVNULL if inner is None else inner,
@@ -246,8 +248,7 @@ def connections(
     """Open sessions from this process; those that were terminated are closed without a word."""
     opened: list[Connection] = []
     try:
-        for _ in range(count):
-            opened.append(connect(lab, application, user, **more))
+        opened.extend(connect(lab, application, user, **more) for _ in range(count))
         yield opened
     finally:
         for connection in opened:
@@ -268,8 +269,3 @@ def connect(lab: Lab, application: str, user: str = "shop", **more: Any) -> Conn
     )
     connection.execute("SELECT name FROM items WHERE id = 1")
     return connection
-
-
-def installed() -> bool:
-    """Whether there is a command to test."""
-    return shutil.which(str(INSTALLED)) is not None

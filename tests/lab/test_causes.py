@@ -145,7 +145,7 @@ def test_pools_that_fit_singly_and_not_together(lab: Lab, runbook: Command) -> N
 
 
 def fill_pools(lab: Lab, slots: int) -> None:
-    """Let all workers open their pools, and leave the connections idle there, until none is left."""
+    """Let all workers open their pools and leave them idle, until no slot is left."""
 
     def full() -> bool:
         for host in lab.apps:

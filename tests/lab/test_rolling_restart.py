@@ -125,7 +125,7 @@ def test_a_host_that_fails_its_gate_halts_and_the_rest_is_untouched(
     assert "HALTED" in ran.stdout
     assert "answered 500, not 200" in ran.said
     left = [name for name in before if name not in reached]
-    assert f"Not reached: {', '.join(left)}" in ran.stdout
+    assert f"Not touched: {', '.join(left)}" in ran.stdout
     by_hand = [line for line in ran.stdout.splitlines() if line.startswith("  ssh ")]
     assert all(f"-p {host.ssh_port} " in line for line in by_hand)
     for what in ("systemctl status", "journalctl", f"sudo /usr/bin/systemctl restart {UNIT}"):
@@ -300,7 +300,7 @@ def test_a_host_that_vanishes_during_the_restart_is_unknown(lab: Lab, runbook: C
         assert lab.exec(host, ["sh", "-c", SHUT]).rc == 0
         ran = running.finish(4)
     assert "UNKNOWN" in ran.stdout
-    assert "Not reached: app-2, app-3" in ran.stdout
+    assert "Not touched: app-2, app-3" in ran.stdout
     assert f"-p {host.ssh_port}" in ran.stdout
     until(lambda: healthy(lab, host), "the restart that went on by itself")
     assert starts(lab, host) == started + 1
@@ -318,7 +318,7 @@ def test_ctrl_c_finishes_the_host_in_flight_and_starts_no_other(lab: Lab, runboo
     assert healthy(lab, lab.apps[1])
     assert "SIGINT: finishing app-2, then stopping" in ran.stderr
     assert "INTERRUPTED" in ran.stdout
-    assert "Not reached: app-3" in ran.stdout
+    assert "Not touched: app-3" in ran.stdout
 
 
 def test_ctrl_c_twice_stops_waiting_and_says_what_goes_on(lab: Lab, runbook: Command) -> None:

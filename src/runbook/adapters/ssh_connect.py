@@ -37,6 +37,8 @@ class Connector:
     def __init__(self) -> None:
         self._known = KnownHosts()
         self._config: Any = None
+        #: Identity files as keys; None for one that paramiko has to be asked about each time.
+        self._keys: dict[str, Any] = {}
         self._lock = threading.Lock()
         # paramiko logs every hiccup, with tracebacks; what matters reaches the user as an error.
         logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -79,6 +81,7 @@ class Connector:
             if hop is not connection and ssh.identity_file:
                 hop.connect_kwargs = {**_key_options(ssh.identity_file), **hop.connect_kwargs}
             _settle(hop, ssh.connect_timeout)
+            self._bring_key(hop.connect_kwargs)
         return connection
 
     def _secure(self, host: ResolvedHost, connection: fabric.Connection) -> Whither:
@@ -99,12 +102,31 @@ class Connector:
             whithers.append(whither)
         return whithers[0]
 
+    def _bring_key(self, options: dict[str, Any]) -> None:
+        """Hand a single identity file over as a key, parsed once for all hosts.
+
+        Left to itself paramiko parses it for each connection, as every kind of key in turn.
+        """
+        if len(options["key_filename"]) != 1:
+            return
+        (path,) = options["key_filename"]
+        with self._lock:
+            if path not in self._keys:
+                self._keys[path] = _load_key(path)
+        if self._keys[path] is not None:
+            options.update(pkey=self._keys[path], key_filename=[])
+
     def _fabric_config(self) -> Any:
         """Read ssh_config once; fabric's own files (~/.fabric.py is code) are not read at all."""
         import fabric
 
         with self._lock:
             if self._config is None:
+                # fabric assigns this attribute without declaring it, which invoke takes for a
+                # change of the configuration: the one that all connections share would be merged
+                # anew by every thread, under the feet of the others.
+                if not hasattr(fabric.Connection, "inline_ssh_env"):
+                    fabric.Connection.inline_ssh_env = None
                 config = fabric.Config(lazy=True)
                 config.load_ssh_config()
                 self._config = config
@@ -155,6 +177,16 @@ def _key_options(identity_file: str | None) -> dict[str, Any]:
     # Never empty: fabric would hand every host the one mapping of its configuration.
     files = [identity_file] if identity_file else []
     return {"allow_agent": True, "key_filename": files}
+
+
+def _load_key(path: str) -> Any:
+    """Return the key, or None for one that is locked or broken: paramiko says what is wrong."""
+    import paramiko
+
+    try:
+        return paramiko.PKey.from_path(path)
+    except Exception:  # noqa: BLE001 - its own errors, cryptography's, the file's
+        return None
 
 
 def _settle(hop: Any, timeout_s: float | None) -> None:

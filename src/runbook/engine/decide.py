@@ -15,7 +15,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 from runbook.engine import rolling
 from runbook.engine.conditions import ConditionFailed, evaluate, uses
@@ -88,8 +87,9 @@ def _change(
         if CONFIRM not in answers:
             return _stop_or(interrupted, lambda: _confirm(plan, touches))
         if not answers[CONFIRM]:
-            status: Literal["interrupted", "refused"] = "interrupted" if interrupted else "refused"
-            return Finish(status=status, reason="not confirmed")
+            if interrupted:
+                return Finish(status="interrupted", reason="not confirmed; nothing was changed")
+            return Finish(status="refused", reason="not confirmed")
     shown = () if plan.rehearsal else _node_touches(node, results)
     if node.flow == "rolling":
         return rolling.act(plan, node, results, shown, interrupted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ DocumentPath = tuple[str | int, ...]
 _LINE_BREAK = re.compile(r"\r\n|\n|\r")
 _EXCERPT_WIDTH = 96
 _LONGEST_NAME = 64
+#: The most characters of a file's own words that a message repeats.
+LONGEST_QUOTE = 40
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -88,6 +90,15 @@ def excerpt(lines: Sequence[str], place: Place) -> str:
     return f"{number} | {before}{after}".rstrip() + f"\n{' ' * len(number)} | {_blank(before)}^"
 
 
+def with_excerpts(problems: Iterable[Problem], text: str) -> list[Problem]:
+    """Return the problems of `text`, each that has a place with the line it stands in."""
+    lines = split_lines(text)
+    return [
+        replace(problem, excerpt=excerpt(lines, problem.place)) if problem.place else problem
+        for problem in problems
+    ]
+
+
 def _cut(line: str, column: int) -> tuple[str, str]:
     """The shown text before and from `column`, cut so that both fit one terminal line."""
     before, after = visible(line[:column]), visible(line[column : column + _EXCERPT_WIDTH])
@@ -120,6 +131,17 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def quoted(text: str) -> str:
+    """Return `text` in quotes, as `shorten` shows it."""
+    return f"'{shorten(text)}'"
+
+
+def shorten(text: str) -> str:
+    """Return `text` safe to print, in at most `LONGEST_QUOTE` characters."""
+    shown = visible(text[: LONGEST_QUOTE + 1])
+    return shown if len(shown) <= LONGEST_QUOTE else shown[: LONGEST_QUOTE - 3] + "..."
 
 
 def _escape(char: str) -> str:

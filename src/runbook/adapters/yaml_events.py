@@ -1,0 +1,82 @@
+"""Turns YAML text into the parser's events; the one place that knows which library parses.
+
+The C parser only: the pure one refuses `{url: http://web/x?y=1}`, takes ten times as long, and
+would make a file that reads well on one machine a mistake on the next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runbook.adapters.yaml_faults import SyntaxFault
+from runbook.model.errors import RunbookError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from yaml import MarkedYAMLError
+
+#: The first libyaml that takes `%YAML 1.2`, and URLs in a flow mapping.
+_OLDEST_LIBYAML = (0, 2, 5)
+# What the parser raises besides its own errors (a tag's %-escapes that are no UTF-8): a mistake
+# in the file all the same, never a traceback.
+_PARSER_SLIPS = (ValueError, LookupError, TypeError, AttributeError, MemoryError)
+
+
+def parse_events(text: str) -> Iterator[Any]:
+    """Yield the events of `text`, in PyYAML's own classes (`ScalarEvent` and so on).
+
+    Their marks count lines, columns and characters from 0. The events come one by one, so that
+    whoever reads them can stop at a depth.
+
+    Raises:
+        SyntaxFault: where the text stops being YAML.
+        RunbookError: when PyYAML has no parser that would do.
+    """
+    _require_parser()
+    from yaml import YAMLError
+    from yaml._yaml import CParser
+    from yaml.error import MarkedYAMLError
+
+    line = column = 0
+    tabs = "\t" in text
+    try:
+        for event in iter(CParser(text).get_event, None):
+            line, column = event.end_mark.line, event.end_mark.column
+            yield event
+    except MarkedYAMLError as error:
+        raise _fault(error, text) from error
+    except (YAMLError, *_PARSER_SLIPS) as error:
+        raise SyntaxFault("not valid YAML from here on", line, column) from error
+
+
+def _require_parser() -> None:
+    """Refuse a PyYAML that was built without libyaml, or with one that misreads files."""
+    hint = "install PyYAML's wheel: pip install --force-reinstall --only-binary :all: PyYAML"
+    try:
+        # Imported late: it takes longer to load than most files take to read.
+        from yaml._yaml import get_version, get_version_string
+    except ImportError as error:
+        raise RunbookError(f"PyYAML's C parser cannot be loaded: {error}", hint=hint) from error
+    if get_version() < _OLDEST_LIBYAML:
+        oldest = ".".join(map(str, _OLDEST_LIBYAML))
+        message = f"PyYAML uses libyaml {get_version_string()}; {oldest} or later is needed"
+        raise RunbookError(message, hint=hint)
+
+
+def _fault(error: MarkedYAMLError, text: str) -> SyntaxFault:
+    """The library's error in our terms."""
+    opened = error.context_mark
+    mark = error.problem_mark or opened
+    if mark is None:
+        return SyntaxFault(str(error.problem), 0, 0)
+    line_start = max(text.rfind("\n", 0, mark.index), text.rfind("\r", 0, mark.index)) + 1
+    return SyntaxFault(
+        problem=str(error.problem),
+        line=mark.line,
+        column=mark.column,
+        context=str(error.context or ""),
+        opened=(opened.line, opened.column) if opened else None,
+        char=text[mark.index : mark.index + 1],
+        leads=not text[line_start : mark.index].strip(),
+    )
