@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import tempfile
 from contextlib import contextmanager
@@ -80,8 +79,7 @@ def measure() -> list[Figure]:
 
 
 def _check(stdout: str) -> None:
-    (step,) = json.loads(stdout)["steps"]
-    good = sum(target["status"] == "ok" for target in step["targets"].values())
+    good = stdout.count(": ok ")
     if good != _TARGETS:
         raise NotMeasured(f"the command ran well on {good} of {_TARGETS} hosts")
 
@@ -90,7 +88,7 @@ def _ours(fleet: _Fleet, count: int) -> Command:
     inventory, playbook = fleet.folder / f"{count}.yaml", fleet.folder / "true.yaml"
     inventory.write_text(_inventory(fleet, fleet.addresses[:count]))
     playbook.write_text(_PLAYBOOK)
-    argv = (RUNBOOK, "run", str(playbook), "-i", str(inventory), "--format", "json")
+    argv = (RUNBOOK, "run", str(playbook), "-i", str(inventory))
     return Command(argv=argv, env={"RUNBOOK_STATE": str(fleet.folder / "state")})
 
 

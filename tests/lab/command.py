@@ -95,15 +95,25 @@ class Command:
         """Return the diagnosis of the lab's database, as JSON."""
         return self("diagnose", DB, "--format", "json", *words).json()
 
-    def start(self, *words: str, columns: int | None = None) -> Running:
-        """Start it; with `columns`, its stdin and stdout are a terminal of that width."""
-        return Running(words, self.env, columns)
+    def start(self, *words: str, columns: int | None = None, pager: bool = False) -> Running:
+        """Start it; with `columns`, its stdin and stdout are a terminal of that width.
+
+        Before a pager, stdout is none.
+        """
+        return Running(words, self.env, columns, pager=pager)
 
 
 class Running:
     """A run of the command that is still going on."""
 
-    def __init__(self, words: tuple[str, ...], env: Mapping[str, str], columns: int | None) -> None:
+    def __init__(
+        self,
+        words: tuple[str, ...],
+        env: Mapping[str, str],
+        columns: int | None,
+        *,
+        pager: bool = False,
+    ) -> None:
         self._words = words
         self._terminal: int | None = None
         inner: int | None = None
@@ -114,7 +124,7 @@ class Running:
         self.process = subprocess.Popen(
             [str(INSTALLED), *words],
             stdin=subprocess.DEVNULL if inner is None else inner,
-            stdout=subprocess.PIPE if inner is None else inner,
+            stdout=subprocess.PIPE if inner is None or pager else inner,
             stderr=subprocess.PIPE,
             env=dict(env),
             cwd=env["HOME"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from .command import Command, connections, wait_settled
@@ -67,12 +68,13 @@ def test_leaked_sessions_are_counted_over_the_declared_pool(lab: Lab, runbook: C
 
 def check_text(runbook: Command) -> None:
     """At 80 columns, without colour, the answer and the command are there to be read and copied."""
-    ran = runbook.start("diagnose", DB, columns=80).finish()
-    lines = ran.stdout.splitlines()
-    assert max(map(len, lines)) <= 80, ran
-    assert lines[0] == "12 leaked sessions: shop on app-2 holds 22, its pool is 10"
-    assert f"  {TERMINATE}" in lines
-    assert "max_connections 40 - 3 reserved for superusers = 37 usable" in ran.said
+    for pager in (False, True):
+        ran = runbook.start("diagnose", DB, columns=80, pager=pager).finish()
+        lines = ran.stdout.splitlines()
+        assert max(map(len, lines)) <= 80, ran
+        assert lines[0] == "12 leaked sessions: shop on app-2 holds 22, its pool is 10"
+        assert f"  {TERMINATE}" in lines
+        assert "max_connections 40 - 3 reserved for superusers = 37 usable" in ran.said
 
 
 def check_markdown(runbook: Command) -> None:
@@ -164,7 +166,9 @@ def test_a_roles_own_limit(lab: Lab, runbook: Command) -> None:
     assert "role shop has used up its own limit: 6 of 6" in finding["title"]
     assert finding["confidence"] == "certain"
     assert {o["host"]: o["sessions"] for o in finding["owners"]} == {"app-1": 4, "app-2": 2}
-    assert 'ALTER ROLE "shop" CONNECTION LIMIT 9' in finding["command"]
+    raised = re.search(r'ALTER ROLE "shop" CONNECTION LIMIT (\d+)', finding["command"])
+    assert raised
+    assert int(raised[1]) > 6
 
 
 def test_a_databases_own_limit(lab: Lab, runbook: Command) -> None:

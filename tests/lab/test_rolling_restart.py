@@ -136,9 +136,6 @@ def test_a_host_that_fails_its_gate_halts_and_the_rest_is_untouched(
     ("way", "said"),
     [
         ("crash_loop", "did not"),
-        ("dies_at_once", "exit status 1"),
-        ("deaf", "the health gate did not pass"),
-        ("hanging_start", "the restart exited with 1"),
         ("missing_binary", "the restart exited with 1"),
         ("failed_condition", "a Condition of the unit does not hold"),
     ],
@@ -332,4 +329,5 @@ def test_ctrl_c_twice_stops_waiting_and_says_what_goes_on(lab: Lab, runbook: Com
     running.interrupt()
     ran = running.finish(130)
     assert lab.show(host)["ActiveState"] == "activating", "it did not stop waiting"
-    assert "app-1" in ran.stderr
+    assert "still going on elsewhere" in ran.stderr
+    assert f"about to restart {UNIT} on app-1" in runbook("runs", "show", "last").said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from runbook.adapters import yaml_reader
 from runbook.adapters.yaml_reader import parse_document, read_document
 from runbook.model.document import Place, Problem
-from runbook.model.errors import InvalidDocument
+from runbook.model.errors import InvalidDocument, RunbookError
 
 PROC_FILE = Path("/proc/cpuinfo")
 INVENTORY = """\
@@ -132,6 +133,19 @@ def test_a_url_may_stand_in_a_flow_mapping_unquoted() -> None:
     assert value("{url: http://web:80/x}") == {"url": "http://web:80/x"}
 
 
+def test_tabs_may_part_values_but_not_hide_in_them() -> None:
+    assert value("a:\tb\t# c\nd\t: [e,\tf]\t\n") == {"a": "b", "d": ["e", "f"]}
+    assert value('a: "b\tc"') == {"a": "b\tc"}
+    for text in ("a: b\tc", "b\tc: a", "{a: b\tc}"):
+        found = problem(text)
+        assert "holds a tab" in found.message
+        assert "\t" not in str(found)
+
+
+def test_a_missing_value_stands_behind_its_colon() -> None:
+    assert parse_document("a:\n\n# c\nb: 1\n", "f").place_of(("a",)) == Place("f", 1, 3)
+
+
 # --- refused scalars and keys ------------------------------------------------------------------
 
 
@@ -231,7 +245,7 @@ def test_a_flood_of_mistakes_is_cut_off() -> None:
         ("a: !e!x 1\n", "tags", (1, 4)),
         ("a: 1\n---\nb: 2\n", "second document", (2, 1)),
         ("a: 1\n...\nb: 2\n", "second document", (3, 1)),
-        ("%YAML 1.1\n---\na: 1\n", "YAML 1.1", (2, 1)),
+        ("%YAML 1.1\n---\na: 1\n", "YAML 1.1", (1, 1)),
         ("%YAML 2.0\n---\na: 1\n", "another YAML version", (1, 1)),
         ("", "empty", (1, 1)),
         ("# only words\n", "empty", (1, 1)),
@@ -306,7 +320,7 @@ def test_reasonable_nesting_is_fine() -> None:
     [
         ("a:\n\tb: 1\n", "a tab is used to indent", (2, 1)),
         ("a:\n  \tb: 1\n", "a tab is used to indent", (2, 3)),
-        ("a:\tb\n", "a tab stands", (1, 3)),
+        ("-\tb\n", "a tab stands", (1, 2)),
         ("a: [1, 2\nb: 3\n", "'[' is not closed", (1, 4)),
         ("a: {b: 1\n", "'{' is not closed", (1, 4)),
         ("a: 'x\nb: 1\n", "quote is not closed", (1, 4)),
@@ -315,8 +329,17 @@ def test_reasonable_nesting_is_fine() -> None:
         ("a: 1\nb\nc: 2\n", "no 'key: value'", (2, 1)),
         ("a:\n  b: 1\n c: 2\n", "does not fit", (3, 2)),
         ("a: - b\n", "list item", (1, 4)),
-        ('a: "\\q"\n', "backslash", (1, 6)),
-        ('a: "\\U99999999"\n', "not valid YAML", (1, 2)),
+        ('a: "\\q"\n', "backslash", (1, 5)),
+        ('a: "\\U99999999"\n', "half a character, or none", (1, 4)),
+        ("a: !<%ED%A0%80> x\n", "not valid YAML", (1, 2)),
+        ("é: 'ü' x\n", "does not fit", (1, 8)),
+        ("{a: 1, : 2}\n", "key is missing", (1, 8)),
+        ("a: [1", "'[' is not closed", (1, 4)),
+        ("a: [", "the end of the file", (1, 5)),
+        ("a: {b:[1]}\n", "':' is not expected", (1, 6)),
+        ("a: *\n", "begins an alias", (1, 4)),
+        ("a: &b:c\n", "begins an anchor", (1, 4)),
+        ("a: &x 1\nb: *x:c\n", "begins an alias", (2, 4)),
         ("a: |x\n  y\n", "'|'", (1, 5)),
         ("a: ]\n", "']'", (1, 4)),
         ("[]]\n", "left over", (1, 3)),
@@ -331,6 +354,16 @@ def test_syntax_errors_are_put_in_plain_words(
     assert spot(found) == where
     assert found.hint
     assert found.excerpt
+
+
+def test_a_yaml_library_without_its_c_parser_is_told_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml._yaml", None)
+    with pytest.raises(RunbookError) as caught:
+        parse_document("a: 1", "f.yaml")
+    assert "C parser" in str(caught.value)
+    assert "PyYAML" in str(caught.value.hint)
 
 
 # --- characters --------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def read_text(path: Path, *, max_bytes: int | None = None, kind: Kind = "playboo
 
 
 def unwelcome_characters(text: str, source: str, limit: int) -> Iterator[Problem]:
-    """Yield up to `limit` characters that YAML forbids, or that parsers alone take for line breaks."""
+    """Yield up to `limit` characters YAML forbids, or parsers alone take for line breaks."""
     for count, match in enumerate(_UNWELCOME.finditer(text)):
         if count == limit:
             return

@@ -9,6 +9,8 @@ from runbook.model.document import nearest, visible
 MAX_DEPTH = 60
 #: How many nodes aliases may add; what is written out is bounded by the file's size already.
 MAX_ALIASED_NODES = 200_000
+#: Among more anchors than a person writes, the search for the nearest would take too long.
+_MOST_COMPARED = 1_000
 
 
 @dataclass(eq=False)
@@ -65,7 +67,7 @@ class Anchors:
         return replace(node, value=_copy(node.value))
 
     def _meant(self, anchor: str) -> str:
-        meant = nearest(anchor, self._nodes)
+        meant = nearest(anchor, self._nodes) if len(self._nodes) <= _MOST_COMPARED else None
         return f"did you mean *{visible(meant)}?" if meant else "quote a value that begins with '*'"
 
     def _refuse_bomb(self, node: Node, shown: str, depth: int) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: The first libyaml that takes `%YAML 1.2`, and URLs in a flow mapping.
 _OLDEST_LIBYAML = (0, 2, 5)
+_AFTER_ANCHOR = ("", " ", "\t", "\n", "\r")
+_AFTER_ALIAS = (*_AFTER_ANCHOR, ",", "]", "}")
 # What the parser raises besides its own errors (a tag's %-escapes that are no UTF-8): a mistake
 # in the file all the same, never a traceback.
 _PARSER_SLIPS = (ValueError, LookupError, TypeError, AttributeError, MemoryError)
@@ -38,16 +40,30 @@ def parse_events(text: str) -> Iterator[Any]:
     from yaml._yaml import CParser
     from yaml.error import MarkedYAMLError
 
-    line = column = 0
-    tabs = "\t" in text
+    event = None
     try:
         for event in iter(CParser(text).get_event, None):
-            line, column = event.end_mark.line, event.end_mark.column
+            if getattr(event, "anchor", None):
+                _refuse_odd_name(event, text)
             yield event
     except MarkedYAMLError as error:
-        raise _fault(error, text) from error
+        raise _fault(error, text, event) from error
     except (YAMLError, *_PARSER_SLIPS) as error:
+        mark = event.end_mark if event else None
+        line, column = (mark.line, mark.column) if mark else (0, 0)
         raise SyntaxFault("not valid YAML from here on", line, column) from error
+
+
+def _refuse_odd_name(event: Any, text: str) -> None:
+    """libyaml ends a name before a ':' and the like, and would read `&a:b` as `&a` and ':b'."""
+    start = event.start_mark
+    sign = text[start.index]
+    end = start.index + 1 + len(event.anchor)
+    fitting = _AFTER_ALIAS if sign == "*" else _AFTER_ANCHOR
+    # A tag may stand before an anchor; it is refused as a tag.
+    if sign in "&*" and text[end : end + 1] not in fitting:
+        context = "while scanning an alias" if sign == "*" else "while scanning an anchor"
+        raise SyntaxFault("odd name", start.line, start.column, context)
 
 
 def _require_parser() -> None:
@@ -64,19 +80,27 @@ def _require_parser() -> None:
         raise RunbookError(message, hint=hint)
 
 
-def _fault(error: MarkedYAMLError, text: str) -> SyntaxFault:
-    """The library's error in our terms."""
+def _fault(error: MarkedYAMLError, text: str, last: Any) -> SyntaxFault:
+    """The library's error in our terms; `last` is the event before it."""
     opened = error.context_mark
     mark = error.problem_mark or opened
     if mark is None:
         return SyntaxFault(str(error.problem), 0, 0)
-    line_start = max(text.rfind("\n", 0, mark.index), text.rfind("\r", 0, mark.index)) + 1
+    # Behind the end of a file without a last line break, libyaml sees a line of its own.
+    index = min(mark.index, len(text))
+    line_start = max(text.rfind("\n", 0, index), text.rfind("\r", 0, index)) + 1
+    at_end = index == len(text) and index > line_start
     return SyntaxFault(
         problem=str(error.problem),
-        line=mark.line,
-        column=mark.column,
-        context=str(error.context or ""),
+        line=mark.line - 1 if at_end and mark.column == 0 else mark.line,
+        column=index - line_start,
+        context="after '...'" if _was_ended(last) else str(error.context or ""),
         opened=(opened.line, opened.column) if opened else None,
-        char=text[mark.index : mark.index + 1],
-        leads=not text[line_start : mark.index].strip(),
+        char=text[index : index + 1],
+        leads=not text[line_start:index].strip(),
     )
+
+
+def _was_ended(event: Any) -> bool:
+    """Whether `event` is the '...' that ends a document."""
+    return type(event).__name__ == "DocumentEndEvent" and bool(event.explicit)

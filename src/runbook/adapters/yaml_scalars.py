@@ -1,4 +1,4 @@
-"""What a scalar means: the core schema of YAML 1.2, less what reads like one thing and is another."""
+"""What a scalar means: YAML 1.2's core schema, less what reads like one thing and is another."""
 
 from __future__ import annotations
 
@@ -46,8 +46,16 @@ def resolve_plain(raw: str) -> object:
     Raises:
         Unfit: when it is ambiguous (`yes`, `0755`), or no number a program can take.
     """
+    _refuse_tab(raw)
     match = _PLAIN.fullmatch(raw)
     return _RESOLVERS[str(match.lastgroup)](raw) if match else raw
+
+
+def _refuse_tab(raw: str) -> None:
+    """YAML lets a tab stand inside an unquoted text, where nobody sees it."""
+    if "\t" in raw:
+        hint = f'replace it with a space, or quote the text: "{shorten(raw)}"'
+        raise Unfit(f"{quoted(raw)} holds a tab", hint)
 
 
 def check_text(value: str) -> str:
@@ -83,9 +91,7 @@ def _integer(raw: str, base: int = 10) -> object:
     # Python itself refuses to convert thousands of decimal digits.
     number = int(raw, base) if len(raw) <= 70 else None
     if number is None or number not in _INTEGERS:
-        raise Unfit(
-            f"{shorten(raw)} is beyond a 64-bit integer", "quote it if it is not a number"
-        )
+        raise Unfit(f"{shorten(raw)} is beyond a 64-bit integer", "quote it if it is not a number")
     return number
 
 
@@ -121,6 +127,7 @@ def check_plain_key(raw: str) -> None:
     Raises:
         Unfit: with what it is taken for.
     """
+    _refuse_tab(raw)
     if raw == "<<":
         hint = "write the entries out, or use defaults or groups; quote it if it is a name"
         raise Unfit("merge keys (<<) are not part of YAML 1.2", hint)

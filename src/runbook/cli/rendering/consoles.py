@@ -26,8 +26,9 @@ def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     # No emoji codes, no automatic highlighting, no markup: text from a database or a host must
-    # come out as it is. 100 columns when there is neither a terminal nor COLUMNS to ask.
+    # come out as it is. 100 columns when there is neither a terminal nor COLUMNS to ask; behind a
+    # pager the terminal is still there to be asked, on stdin or stderr.
     console = Console(stderr=stderr, emoji=False, highlight=False, markup=False, soft_wrap=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
+    if "COLUMNS" not in os.environ and not any(map(os.isatty, (0, 1, 2))):
         console.width = max(console.width, 100)
     return console
