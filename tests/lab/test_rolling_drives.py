@@ -157,7 +157,7 @@ def test_preflight_wants_sudo_proved(lab: Lab) -> None:
     with rig(lab) as made:
         result = made.phase("preflight", host.name)
     assert result.status == "refused"
-    assert f"oncall ALL=(root) NOPASSWD: {rule}" in result.summary
+    assert f"oncall ALL=(root) NOPASSWD: {rule}" in result.hint
 
 
 def test_sudo_taken_away_after_preflight_is_told_as_such(lab: Lab) -> None:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 _OLDEST_LIBYAML = (0, 2, 5)
 _AFTER_ANCHOR = ("", " ", "\t", "\n", "\r")
 _AFTER_ALIAS = (*_AFTER_ANCHOR, ",", "]", "}")
-# What the parser raises besides its own errors (a tag's %-escapes that are no UTF-8): a mistake
-# in the file all the same, never a traceback.
-_PARSER_SLIPS = (ValueError, LookupError, TypeError, AttributeError, MemoryError)
 
 
 def parse_events(text: str) -> Iterator[Any]:
@@ -48,7 +45,7 @@ def parse_events(text: str) -> Iterator[Any]:
             yield event
     except MarkedYAMLError as error:
         raise _fault(error, text, event) from error
-    except (YAMLError, *_PARSER_SLIPS) as error:
+    except (YAMLError, ValueError) as error:  # a tag's %-escapes may be no UTF-8
         mark = event.end_mark if event else None
         line, column = (mark.line, mark.column) if mark else (0, 0)
         raise SyntaxFault("not valid YAML from here on", line, column) from error

@@ -51,7 +51,7 @@ _READINGS = (
     _Reading(
         "(expected key|node content) at ':'",
         "a key is missing before the ':'",
-        'write the key, or quote it: ""',
+        "write the key; quote a value that begins with ':'",
     ),
     _Reading(
         "cannot start any token",

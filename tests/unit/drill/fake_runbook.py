@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from ruamel.yaml import YAML
+import yaml
 
 LEAKED_SQL = """
 SELECT pid FROM pg_stat_activity WHERE application_name = 'shop-app-3' AND state = 'idle'
@@ -51,7 +51,7 @@ def main(words: list[str]) -> None:
     if "--dry-run" in words:
         print("nothing changed")
         return
-    inventory = YAML(typ="safe").load(Path(words[words.index("-i") + 1]))
+    inventory = yaml.safe_load(Path(words[words.index("-i") + 1]).read_text())
     if words[0] == "diagnose":
         diagnose(inventory, words)
     elif "--terminate-idle" in words:

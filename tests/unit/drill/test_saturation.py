@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from runbook.drill import cluster, errors, probe, processes, saturation, state
 from runbook.drill.errors import DrillError, DrillRefused
@@ -89,7 +89,7 @@ def test_a_second_start_is_refused_and_names_the_way_out(drill: Drill) -> None:
 
 def test_the_inventory_is_valid_private_and_complete(drill: Drill) -> None:
     assert drill.inventory.stat().st_mode & 0o777 == 0o600
-    read = Inventory.model_validate(YAML(typ="safe").load(drill.inventory))
+    read = Inventory.model_validate(yaml.safe_load(drill.inventory.read_text()))
     assert list(read.hosts) == list(saturation.APP_NAMES)
     service = read.services["shop"]
     assert service.pool is not None
