@@ -95,9 +95,9 @@ def _text(record: RunRecord, events: Sequence[Event]) -> None:
 #: Event -> its line, from its data; kinds that are not here have none.
 _LINES: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "said": lambda d: f"{d['stage']} {d['text']}".strip(),
-    "intended": lambda d: f"about to {d['sentence']}",
-    "changed": lambda d: f"did {d['sentence']} ({d['seconds']}s)",
-    "assumed": lambda d: f"would {d['sentence']}",
+    "intended": lambda d: f"about to: {d['sentence']}",
+    "changed": lambda d: f"done: {d['sentence']} ({d['seconds']}s)",
+    "assumed": lambda d: f"would: {d['sentence']}",
     "task_finished": lambda d: f"{d['result']['status']}: {d['result']['summary']}",
     "asked": lambda d: f"asked to confirm {len(d['touches'])} changes (plan {d['hash']})",
     "answered": lambda d: f"{'yes' if d['yes'] else 'no'}, by {d['by']}",

@@ -141,7 +141,7 @@ class _Driver:
     def _assume(self, effect: Change[Any]) -> Result:
         footprint = tuple(sorted(effect.footprint()))
         self._notice("assumed", {"sentence": effect.sentence(), "footprint": list(footprint)})
-        return Result(status="rehearsed", summary=f"would {effect.sentence()}", touches=footprint)
+        return Result(status="rehearsed", summary=f"would: {effect.sentence()}", touches=footprint)
 
     def _door(self, effect: Effect[Any]) -> Door:
         return self._world.doors[type(effect)]

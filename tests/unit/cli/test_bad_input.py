@@ -164,3 +164,8 @@ def test_the_example_inventory_is_valid(call) -> None:  # type: ignore[no-untype
     assert said.code == 0, said.err
     listed = call("inventory", "list", "-i", str(example))
     assert "prod-db-01" in listed.out
+
+
+def test_a_check_with_a_mistake_in_its_own_words_is_unknown_not_critical(call) -> None:  # type: ignore[no-untyped-def]
+    assert call("diagnose", "db", "--check", "--warnings", "80").code == 3
+    assert call("diagnose", "db", "--check", "--warning", "95").code == 3
