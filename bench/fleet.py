@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import tempfile
 from contextlib import contextmanager
@@ -79,7 +80,8 @@ def measure() -> list[Figure]:
 
 
 def _check(stdout: str) -> None:
-    good = stdout.count(": ok ")
+    (step,) = json.loads(stdout)["steps"]
+    good = sum(target["status"] == "ok" for target in step["targets"].values())
     if good != _TARGETS:
         raise NotMeasured(f"the command ran well on {good} of {_TARGETS} hosts")
 
@@ -88,7 +90,7 @@ def _ours(fleet: _Fleet, count: int) -> Command:
     inventory, playbook = fleet.folder / f"{count}.yaml", fleet.folder / "true.yaml"
     inventory.write_text(_inventory(fleet, fleet.addresses[:count]))
     playbook.write_text(_PLAYBOOK)
-    argv = (RUNBOOK, "run", str(playbook), "-i", str(inventory))
+    argv = (RUNBOOK, "run", str(playbook), "-i", str(inventory), "--format", "json")
     return Command(argv=argv, env={"RUNBOOK_STATE": str(fleet.folder / "state")})
 
 

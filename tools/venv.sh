@@ -42,5 +42,6 @@ if [ ! -x .venv/bin/pip ]; then
     rm -f .venv.log
 fi
 
-.venv/bin/pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+# Twice quiet: warnings of the user's own pip configuration are not ours to show.
+.venv/bin/pip install --quiet --quiet --disable-pip-version-check --editable ".[$extras]"
 touch "$stamp"

@@ -6,6 +6,7 @@ import getpass
 import os
 import secrets
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,19 @@ def state_directory() -> Path:
         return Path(given)
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "runbook"
+
+
+def lock_directory() -> Path:
+    """Return where the locks are: one place for all users of this machine.
+
+    Two people on one bastion must lock each other out. RUNBOOK_STATE keeps them beside its
+    journal, for drills and tests.
+    """
+    if given := os.environ.get("RUNBOOK_STATE"):
+        return Path(given) / "locks"
+    shared = Path("/run/lock")
+    base = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    return base / "runbook"
 
 
 def find_inventory(given: str | None) -> Path:
@@ -214,7 +228,10 @@ def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door
 
 def who() -> str:
     """Return who is at the keyboard, as user@host; behind sudo, who that was."""
-    user = os.environ.get("SUDO_USER") or getpass.getuser()
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"  # a container without an entry for us in passwd
     return f"{user}@{socket.gethostname()}"
 
 
@@ -276,11 +293,12 @@ def open_run(
         judge=FindingsJudge(),
         run_id=run_id,
     )
-    locks = FileLocks(state_directory() / "locks", who=who(), incident=incident)
+    locks = FileLocks(lock_directory(), who=who(), incident=incident)
     kept = _StatusKeeper()
     executor = LocalExecutor(
         performer,
-        watchers=(*((journal,) if journal else ()), kept, *watchers),
+        keepers=(*((journal,) if journal else ()), kept),
+        views=watchers,
         locks=locks,
         confirmer=confirmer,
     )
@@ -292,8 +310,10 @@ def open_run(
     finally:
         if journal is not None:
             _finish(journal, run_id, kept.status)
-        for door in {id(door): door for door in doors.values()}.values():
-            door.close()
+        # A door that is still at work for an abandoned task would make us wait for it after all.
+        if not executor.abandoned:
+            for door in {id(door): door for door in doors.values()}.values():
+                door.close()
 
 
 class _StatusKeeper:

@@ -116,6 +116,7 @@ class Lab:
         lab.folder.mkdir(mode=0o700, parents=True)
         try:
             lab._create(image, app_hosts, owner=os.getpid() if owned else 0)
+            in_parallel(lab._finish_boot, lab.hosts.values())
             lab.wait_ready()
         except BaseException:
             lab.stop()
@@ -231,6 +232,21 @@ class Lab:
     def wait_ready(self, *hosts: Host) -> None:
         """Return once the given hosts (or all) answer over SSH, HTTP and SQL."""
         in_parallel(self._wait_host, hosts or self.hosts.values())
+
+    def _finish_boot(self, host: Host) -> None:
+        """Wait until systemd has started everything, and start what it could not.
+
+        With cgroup v1 a unit's cgroup may vanish between its making and its use when many hosts
+        boot at once; the unit then fails with 219/CGROUP, once in some hundred starts.
+        """
+        state = ["systemctl", "is-system-running"]
+        done = {"running", "degraded"}
+        until(lambda: self.exec(host, state).stdout.strip() in done, f"systemd of {host.name}")
+        failed = ["systemctl", "list-units", "--failed", "--plain", "--no-legend"]
+        for line in self.exec(host, failed).stdout.splitlines():
+            unit = line.split()[0]
+            self.exec(host, ["systemctl", "reset-failed", unit])
+            self.exec(host, ["systemctl", "start", unit])
 
     def _wait_host(self, host: Host) -> None:
         until(lambda: ssh_banner(host.ssh_port), f"sshd of {host.name}")

@@ -174,7 +174,7 @@ class SqliteJournal:
     def _translated(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise DoorError(
                 f"the journal {self._path} cannot be {verb}: {why}",

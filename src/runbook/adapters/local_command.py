@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from runbook.adapters.host_door import DRAIN_S, HostDoor, Kept, out_of_time
 from runbook.model.effects import CommandOutcome
-from runbook.model.errors import CommandFailed
+from runbook.model.errors import NotStarted
 
 if TYPE_CHECKING:
     from typing import IO
@@ -63,7 +63,7 @@ def _start(host: str, argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
         )
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        raise CommandFailed(
+        raise NotStarted(
             f"{host}: {shlex.join(argv)} cannot be run: {why}",
             hint="on a host with `connection: local` commands run on this very machine: is the"
             " program installed here, and is its path right?",

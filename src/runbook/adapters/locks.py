@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runbook.model.errors import DoorError, Locked
@@ -47,13 +47,22 @@ class FileLocks:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         path = self._directory / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)[:80]}-{digest}.lock"
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._make_directory()
+            return _open_shared(path)
         except OSError as error:
-            raise DoorError(
-                f"the lock {path} cannot be made: {error.strerror}",
-                hint="a change needs its lock: mend the directory, or set RUNBOOK_STATE",
-            ) from error
+            raise self._trouble(path, error) from error
+
+    def _make_directory(self) -> None:
+        """Make the directory for all users, as /tmp is: each may add, nobody may take away."""
+        if not self._directory.is_dir():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._directory.chmod(0o1777)
+
+    def _trouble(self, path: Path, error: OSError) -> DoorError:
+        return DoorError(
+            f"the lock {path} cannot be made: {error.strerror}",
+            hint="a change needs its lock: mend the directory, or set RUNBOOK_STATE",
+        )
 
     def _sign(self, descriptor: int, name: str, owner: str) -> None:
         note = {
@@ -64,8 +73,11 @@ class FileLocks:
             "pid": os.getpid(),
             "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        except OSError as error:
+            raise self._trouble(self._directory, error) from error
 
     def _held(self, name: str, descriptor: int) -> Locked:
         try:
@@ -79,3 +91,19 @@ class FileLocks:
             f" since {note.get('since', 'just now')}",
             hint=f"`runbook runs show {run}` tells what it does; wait for it, or ask {who}",
         )
+
+
+def _open_shared(path: Path) -> int:
+    """Open a lock that another user may have made, or make it for all to use.
+
+    In a sticky directory the kernel refuses O_CREAT on another user's file (protected_regular),
+    so making and opening are asked for apart.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        descriptor = os.open(path, flags | os.O_CREAT, 0o666)
+        with suppress(PermissionError):  # made by somebody else in the meantime
+            os.fchmod(descriptor, 0o666)
+        return descriptor

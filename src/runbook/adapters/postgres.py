@@ -118,12 +118,10 @@ class _Line:
     def signal(self, sessions: Sequence[SessionId]) -> tuple[int, ...]:
         with self._lock:
             entry = self._enter()
-            signalled = self._once(lambda: signal(entry.wire, sessions))
-            if signalled and entry.rung == "rescue":
-                # A walsender's slot is a standby's to reconnect with: give it back as soon as
-                # others are free. The next question climbs the ladder anew.
-                self._hang_up()
-            return signalled
+            try:
+                return self._once(lambda: signal(entry.wire, sessions))
+            finally:
+                self._give_back()
 
     def change(self, effect: ChangeSql) -> Rows:
         with self._lock:
@@ -139,6 +137,8 @@ class _Line:
             except ConnectionLost:
                 fresh = self._enter()
                 return self._once(lambda: look(fresh))
+            finally:
+                self._give_back()
 
     def _once(self, work: Callable[[], T]) -> T:
         try:
@@ -157,6 +157,11 @@ class _Line:
         if self._entry is None:
             self._entry = climb(self._name, self._database)
         return self._entry
+
+    def _give_back(self) -> None:
+        """A walsender's slot is a standby's to reconnect with: it is not kept between uses."""
+        if self._entry is not None and self._entry.rung == "rescue":
+            self._hang_up()
 
     def _hang_up(self) -> None:
         if self._entry is not None:
@@ -217,7 +222,6 @@ def _read_only(wire: Wire, statements: Sequence[str], timeout_s: float) -> list[
         "SET LOCAL lock_timeout = 1000",
         "SET LOCAL TimeZone = 'UTC'",
         "SET LOCAL DateStyle = 'ISO, YMD'",
-        "SET LOCAL standard_conforming_strings = on",
     ]
     # The line end closes a statement that ends in a `--` comment.
     message = "\n;".join([*preamble, *statements, "ROLLBACK"])
@@ -234,6 +238,7 @@ def _read_only(wire: Wire, statements: Sequence[str], timeout_s: float) -> list[
 
 
 def _read(wire: Wire, effect: ReadSql) -> Rows:
+    _read_literals_as_the_guard_does(wire)
     statement = _prepare(wire, effect, reading_statement)
     first = statement.lstrip("( \t\r\n")[:7].lower()
     if first.startswith(("show", "explain")):
@@ -244,6 +249,24 @@ def _read(wire: Wire, effect: ReadSql) -> Rows:
         f"FETCH FORWARD {effect.limit + 1} FROM runbook_rows",
     ]
     return _limited(_read_only(wire, statements, effect.timeout_s)[-1], effect.limit)
+
+
+def _read_literals_as_the_guard_does(wire: Wire) -> None:
+    """See to it that a backslash in a literal is a backslash, as `sql_guard` takes it.
+
+    The server reads a whole message before it runs any of it, so this cannot ride along.
+
+    Raises:
+        DatabaseError: when the server keeps the old reading; the guard could then be deceived.
+    """
+    if wire.conforming_strings:
+        return
+    wire.run("SET standard_conforming_strings = on", QUESTION_TIMEOUT_S)
+    if not wire.conforming_strings:
+        raise DatabaseError(
+            "the server reads backslashes in literals in the old way, and does not change it",
+            hint="set standard_conforming_strings = on for this role",
+        )
 
 
 def _change(wire: Wire, effect: ChangeSql) -> Rows:

@@ -57,6 +57,11 @@ class Wire:
         self.server_version = connection.server_version
         self.backend_pid = connection.backend_pid
 
+    @property
+    def conforming_strings(self) -> bool:
+        """Whether a backslash in a literal is a backslash, as the server last told us."""
+        return self._pg.parameter_status(b"standard_conforming_strings") == b"on"
+
     @classmethod
     def open(cls, door: Door, settings: dict[str, str], timeout_s: float) -> Wire:
         """Connect within `timeout_s` seconds; `settings` are libpq's parameters.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Idle connections kept. Each has a thread of paramiko's that wakes ten times a second, so with
 #: 200 hosts the oldest are closed again; opening one anew takes about 12 ms of processor time.
-KEPT_CONNECTIONS = 64
+KEPT_CONNECTIONS = 32
 #: A live connection opens a channel in one round trip; one that does not is as good as lost.
 _CHANNEL_TIMEOUT_S = 10.0
 #: Between two looks at whether a silent command has ended.

@@ -77,12 +77,20 @@ class Connector:
                 f"{host.name}: the SSH settings cannot be used: {error}",
                 hint=f"look at ~/.ssh/config and at hosts.{host.name}.ssh in the inventory",
             ) from None
+        self._settle_all(connection, ssh)
+        return connection
+
+    def _settle_all(self, connection: fabric.Connection, ssh: Ssh) -> None:
+        """Decide on keys and timeouts of every hop, jump hosts included."""
+        beyond_s: float | None = None
         for hop in _hops(connection):
             if hop is not connection and ssh.identity_file:
                 hop.connect_kwargs = {**_key_options(ssh.identity_file), **hop.connect_kwargs}
             _settle(hop, ssh.connect_timeout)
+            # A jump host opens a channel to the next hop; paramiko would wait an hour for it.
+            hop.connect_kwargs["channel_timeout"] = beyond_s or hop.connect_timeout
+            beyond_s = hop.connect_timeout
             self._bring_key(hop.connect_kwargs)
-        return connection
 
     def _secure(self, host: ResolvedHost, connection: fabric.Connection) -> Whither:
         """Have every hop verify its host key, jump hosts included; return where we are going."""

@@ -95,6 +95,12 @@ def connect_error(  # noqa: C901, PLR0911 - a table of cases
                 hint=f"hosts.{whither.host}.address in the inventory names the host; does"
                 f" `getent hosts {whither.address}` know it?",
             )
+        case paramiko.SSHException() if "Timeout opening channel" in str(error):
+            return _away(
+                whither,
+                "the jump host did not reach it in time",
+                "is it up, and is the port open from the jump host?",
+            )
         case TimeoutError():
             return _away(whither, "no answer in time", "is it up, and is the port open from here?")
         case paramiko.ssh_exception.NoValidConnectionsError():

@@ -68,24 +68,40 @@ def run(argv: list[str]) -> int:
     """Run the command line and return the exit code; every error is told, none as a traceback."""
     try:
         code = cli.main(args=argv, prog_name="runbook", standalone_mode=False)
-        sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return 2
     except click.ClickException as error:
-        error.show()
-        # A monitoring system reads 2 as critical; a mistake in the check's own words is unknown.
-        return 3 if argv[:1] == ["diagnose"] and "--check" in argv else error.exit_code
+        return _misused(error, argv)
     except click.Abort:
         click.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader (head, less) has gone; what it wanted it has.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit:
+        # click leaves so when the reader of our output (head, less) has gone: it has what it wanted
+        return _reader_gone(0)
     except Exception as error:  # noqa: BLE001 - ours are told; any other is raised again
         return _told(error)
-    return code if isinstance(code, int) else 0
+    return _flushed(code if isinstance(code, int) else 0)
+
+
+def _misused(error: click.ClickException, argv: list[str]) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message())
+    else:
+        error.show()
+    # A monitoring system reads 2 as critical; a mistake in the check's own words is unknown.
+    return 3 if argv[:1] == ["diagnose"] and "--check" in argv else error.exit_code
+
+
+def _flushed(code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_gone(code)
+    return code
+
+
+def _reader_gone(code: int) -> int:
+    """Python flushes stdout once more at exit; there must be something that takes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _told(error: Exception) -> int:

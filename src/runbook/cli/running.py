@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event
 from types import FrameType
@@ -112,7 +112,7 @@ def _confirmer(
         pause()
         show_intentions(plan, results, notes())
         if request.yes:
-            notes().print(f"Confirmed by --yes (plan {asked.hash}).", highlight=False)
+            notes().print(f"Confirmed by --yes (confirmation {asked.hash}).", highlight=False)
             return True, f"{wiring.who()} (--yes)"
         asking.set()
         try:
@@ -126,7 +126,7 @@ def _confirmer(
 def _ask(asked: Confirm) -> bool:
     count = len(asked.touches)
     things = "this change" if count == 1 else f"up to {count} changes"
-    notes().print(f"\nMake {things}, as shown (plan {asked.hash})? [y/N] ", end="")
+    notes().print(f"\nMake {things}, as shown (confirmation {asked.hash})? [y/N] ", end="")
     try:
         answer = input()
     except (EOFError, KeyboardInterrupt):
@@ -154,13 +154,16 @@ def _signals(executor: LocalExecutor, asking: Event) -> Iterator[None]:
         if not busy:
             return
         what = ", ".join(key.rsplit("/", 1)[-1] for key in busy)
-        print(
-            f"\n{signal.Signals(number).name}: finishing {what}, then stopping."
-            " Once more: stop waiting for it.",
-            file=sys.stderr,
-        )
+        with suppress(OSError):  # after a hangup there is nobody to read it
+            print(
+                f"\n{signal.Signals(number).name}: finishing {what}, then stopping."
+                " Once more: stop waiting for it.",
+                file=sys.stderr,
+            )
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # What nohup (or a shell, for a job in the background) has told us to ignore stays ignored.
+    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield

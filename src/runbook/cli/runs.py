@@ -99,7 +99,7 @@ _LINES: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "changed": lambda d: f"done: {d['sentence']} ({d['seconds']}s)",
     "assumed": lambda d: f"would: {d['sentence']}",
     "task_finished": lambda d: f"{d['result']['status']}: {d['result']['summary']}",
-    "asked": lambda d: f"asked to confirm {len(d['touches'])} changes (plan {d['hash']})",
+    "asked": lambda d: f"asked to confirm {len(d['touches'])} changes (confirmation {d['hash']})",
     "answered": lambda d: f"{'yes' if d['yes'] else 'no'}, by {d['by']}",
     "finished": lambda d: f"{d['status']} {d['reason']}".strip(),
 }

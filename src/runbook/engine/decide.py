@@ -47,9 +47,18 @@ def _decide_1(plan: Plan, results: Results, answers: Answers, interrupted: bool)
             command = _node(plan, node, results, answers, interrupted)
         except ConditionFailed as error:
             return Finish(status="failed", reason=f"{node.name}: {error.message}")
+        if isinstance(command, Finish) and command.status == "refused" and _acted(plan, results):
+            return replace(command, status="halted")
         if command is not None:
             return command
     return _finish(plan, results)
+
+
+def _acted(plan: Plan, results: Results) -> bool:
+    """Whether anything was changed: then the run can no longer be called refused."""
+    acts = (n for n in plan.nodes if n.changes)
+    done = (r for n in acts for r in target_results(n, main_phase(n), results).values())
+    return any(r.status in {"ok", "failed", "unknown"} for r in done)
 
 
 def _finish(plan: Plan, results: Results) -> Finish:
@@ -82,18 +91,31 @@ def _change(
     prepared = _prepare(plan, node, results)
     if prepared is not None:
         return _stop_or(interrupted, lambda: prepared)
-    touches = _touches(plan, results)
-    if not plan.rehearsal and touches:
-        if CONFIRM not in answers:
-            return _stop_or(interrupted, lambda: _confirm(plan, touches))
-        if not answers[CONFIRM]:
-            if interrupted:
-                return Finish(status="interrupted", reason="not confirmed; nothing was changed")
-            return Finish(status="refused", reason="not confirmed")
+    unconfirmed = _unconfirmed(plan, results, answers, interrupted)
+    if unconfirmed is not None:
+        return unconfirmed
     shown = () if plan.rehearsal else _node_touches(node, results)
     if node.flow == "rolling":
         return rolling.act(plan, node, results, shown, interrupted)
-    return _stop_or(interrupted, partial(_act, node, results, shown))
+    bad = [r for r in target_results(node, "act", results).values() if not r.good]
+    if bad:
+        left = [t for t in node.targets if task_key(node, "act", t) not in results]
+        return replace(_end(node, fold(bad)), not_reached=tuple(left))
+    return _stop_or(interrupted, partial(_act, node, results, shown, plan.parallel))
+
+
+def _unconfirmed(
+    plan: Plan, results: Results, answers: Answers, interrupted: bool
+) -> Command | None:
+    """Return the question, or the end when the answer was no; None when the way is free."""
+    touches = _touches(plan, results)
+    if plan.rehearsal or not touches or answers.get(CONFIRM):
+        return None
+    if CONFIRM not in answers:
+        return _stop_or(interrupted, lambda: _confirm(plan, touches))
+    if interrupted:
+        return Finish(status="interrupted", reason="not confirmed; nothing was changed")
+    return Finish(status="refused", reason="not confirmed")
 
 
 def _stop_or(interrupted: bool, command: Callable[[], Command]) -> Command:
@@ -126,9 +148,13 @@ def _not_prepared(looked: Mapping[str, Result]) -> Finish | None:
     return None
 
 
-def _act(node: Node, results: Results, shown: tuple[str, ...]) -> Perform:
+def _act(
+    node: Node, results: Results, shown: tuple[str, ...], at_once: int | None = None
+) -> Perform:
+    """Changes go out no more than can run at once, so that a failure stops the rest."""
     done = target_results(node, "act", results)
-    tasks = [_task(node, "act", target) for target in node.targets if target not in done]
+    missing = [target for target in node.targets if target not in done]
+    tasks = [_task(node, "act", target) for target in missing[:at_once]]
     prepared = target_results(node, "prepare", results)
     return Perform(
         tasks=tuple(

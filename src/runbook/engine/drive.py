@@ -96,7 +96,8 @@ class _Driver:
             case Now():
                 return self._world.clock()
             case Sleep(seconds=seconds):
-                return self._world.sleep(seconds)
+                left = max(0.0, self._deadline - self._world.clock())
+                return self._world.sleep(min(seconds, left))
             case Together(effects=effects):
                 return self._together(effects)
             case _:
@@ -147,7 +148,7 @@ class _Driver:
         return self._world.doors[type(effect)]
 
     def _check_time(self) -> None:
-        if self._world.clock() > self._deadline:
+        if self._world.clock() >= self._deadline:
             raise StepFailed(f"not done within its time limit of {self._task.timeout_s:g}s")
 
     def _judge(self, error: RunbookError) -> Result:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from runbook.engine.decide import decide, why_not_run
 from runbook.engine.outcomes import StepOutcome, step_outcomes
 from runbook.engine.perform import Performer
-from runbook.model.errors import DoorError, Interrupted
+from runbook.model.errors import DoorError
 from runbook.model.events import Event
 from runbook.model.plan import Confirm, Finish, Perform, Plan, Result, Task
 from runbook.model.ports import Locks, Watcher
@@ -34,21 +34,6 @@ class RunOutcome:
     results: dict[str, Result]
 
 
-@contextmanager
-def _leaving_no_one_waiting(most: int) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool whose threads are waited for, unless an interrupt says not to."""
-    pool = ThreadPoolExecutor(max_workers=most)
-    try:
-        yield pool
-    except Interrupted:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
 class LocalExecutor:
     """Runs a plan in this process, tasks side by side in threads."""
 
@@ -56,20 +41,25 @@ class LocalExecutor:
         self,
         performer: Performer,
         *,
-        watchers: Sequence[Watcher],
+        keepers: Sequence[Watcher],
+        views: Sequence[Watcher] = (),
         locks: Locks,
         confirmer: Confirmer,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._performer = performer
-        #: In order: the journal comes first, so that nothing is shown that was not kept.
-        self._watchers = tuple(watchers)
+        #: The journal and its like: told first, so that nothing is shown that was not kept.
+        self._keepers = tuple(keepers)
+        #: Screens; one that fails is left alone from then on.
+        self._views = list(views)
         self._locks = locks
         self._confirmer = confirmer
         self._now = now
         self._telling = threading.Lock()
         self._interrupted = threading.Event()
         self._in_flight: set[str] = set()
+        #: Tasks that nobody waits for any more, after a second interrupt.
+        self.abandoned: tuple[str, ...] = ()
         #: What could not be journaled, by message; shown when the run is over.
         self.complaints: dict[str, DoorError] = {}
 
@@ -81,9 +71,11 @@ class LocalExecutor:
     def run(self, plan: Plan) -> RunOutcome:
         """Run a plan to its end.
 
+        After a second interrupt the outcome is what is known by then: tasks that go on elsewhere
+        are `unknown`, and named in `abandoned`.
+
         Raises:
             Locked: when another run works on the same service or database.
-            Interrupted: when a second interrupt cut the waiting short; tasks go on elsewhere.
         """
         with ExitStack() as stack:
             if not plan.rehearsal:
@@ -95,8 +87,9 @@ class LocalExecutor:
         results: dict[str, Result] = {}
         answers: dict[str, bool] = {}
         self._tell("planned", None, {"plan": plan.to_json(), "hash": plan.hash})
-        with _leaving_no_one_waiting(plan.parallel) as pool:
-            while True:
+        pool = ThreadPoolExecutor(max_workers=plan.parallel)
+        try:
+            while not self.abandoned:
                 command = decide(plan, results, answers, interrupted=self._interrupted.is_set())
                 match command:
                     case Perform(tasks=tasks):
@@ -105,30 +98,41 @@ class LocalExecutor:
                         answers[confirm.key] = self._ask(confirm, plan, results)
                     case Finish() as finish:
                         return self._end(plan, finish, results)
+        finally:
+            pool.shutdown(wait=not self.abandoned, cancel_futures=True)
+        return self._end(plan, self._left_behind(), results)
 
     def _perform_all(self, pool: ThreadPoolExecutor, tasks: tuple[Task, ...]) -> dict[str, Result]:
         """Perform tasks side by side, and wait for all: a batch is left by no one."""
-        self._in_flight = {task.key for task in tasks}
         waiting: dict[Future[Result], Task] = {pool.submit(self._perform, t): t for t in tasks}
         results: dict[str, Result] = {}
         try:
             for future in as_completed(waiting):
-                task = waiting[future]
-                results[task.key] = future.result()
-                self._in_flight.discard(task.key)
+                results[waiting[future].key] = future.result()
         except KeyboardInterrupt:
-            left = ", ".join(sorted(self._in_flight))
-            raise Interrupted(
-                f"stopped waiting; still going on elsewhere: {left}",
-                hint=f"look there before anything else; `runbook runs show"
-                f" {self._performer.run_id}` has what was asked for",
-            ) from None
+            results |= {waiting[f].key: f.result() for f in waiting if f.done()}
+            self.abandoned = tuple(sorted(self._in_flight - set(results)))
+            for key in self.abandoned:
+                why = "still going on; nobody waited for its end"
+                results.setdefault(key, Result(status="unknown", summary=why))
         return results
 
     def _perform(self, task: Task) -> Result:
+        if self._interrupted.is_set() and not task.changes:
+            return Result(status="skipped", summary="not begun: interrupted")
+        self._in_flight.add(task.key)
         result = self._performer.perform(task, lambda kind, data: self._tell(kind, task.key, data))
         self._tell("task_finished", task.key, {"result": asdict(result)})
+        self._in_flight.discard(task.key)
         return result
+
+    def _left_behind(self) -> Finish:
+        return Finish(
+            status="interrupted",
+            reason=f"stopped waiting; still going on elsewhere: {', '.join(self.abandoned)}",
+            hint=f"look there before anything else; `runbook runs show {self._performer.run_id}`"
+            " has what was asked for",
+        )
 
     def _ask(self, confirm: Confirm, plan: Plan, results: Mapping[str, Result]) -> bool:
         self._tell("asked", None, {"touches": list(confirm.touches), "hash": confirm.hash})
@@ -150,15 +154,20 @@ class LocalExecutor:
     def _tell(self, kind: Any, task: str | None, data: dict[str, Any]) -> None:
         event = Event(kind=kind, at=self._now(), task=task, data=data)
         with self._telling:
-            for watcher in self._watchers:
+            for keeper in self._keepers:
                 try:
-                    watcher.notice(event)
+                    keeper.notice(event)
                 except DoorError as error:
                     # An intent that cannot be kept is a change that must not be made. Anything
                     # else must not abandon hosts in flight: it is told at the end.
                     if kind == "intended":
                         raise
                     self.complaints.setdefault(error.message, error)
+            for view in tuple(self._views):
+                try:
+                    view.notice(event)
+                except Exception:  # noqa: BLE001 - a closed terminal must not cost a host its care
+                    self._views.remove(view)
 
 
 def _explained(plan: Plan, step: StepOutcome, results: Mapping[str, Result]) -> StepOutcome:

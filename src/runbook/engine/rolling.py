@@ -69,7 +69,9 @@ def act(
         admitted = results.get(task_key(node, "admit", str(number)))
         if admitted is None:
             return Perform(tasks=(_admit(node, number, batch, todo),))
-        return Perform(tasks=tuple(_restart(node, t, results, shown) for t in missing))
+        # No more than can run at once: a threshold that breaks meanwhile must stop the rest.
+        now = missing[: plan.parallel]
+        return Perform(tasks=tuple(_restart(node, t, results, shown) for t in now))
     return _halt(node, todo, results, interrupted, final=True)
 
 

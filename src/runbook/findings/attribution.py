@@ -2,8 +2,9 @@
 
 A session is mapped by its application_name, or, for a service that declares none, by its client
 address; by the role as well, where the service declares one. Nothing is guessed: what fits no
-service stays grouped by the session's own words. An application_name is set by the client: where
-the address contradicts it, the address is believed, and the contradiction is told.
+service stays grouped by the session's own words. Where name and address contradict each other (a
+copied configuration, NAT, a load balancer), or several roles or databases hide under one declared
+pool, the sessions are shown, and their count proves nothing.
 """
 
 from __future__ import annotations
@@ -68,6 +69,12 @@ class Holder:
         return max(ages) if ages and len(ages) == len(pools) else None
 
     @property
+    def retires_idle(self) -> bool:
+        """Whether every one of the pools closes its idle connections at their maximum lifetime."""
+        pools = [seat.declared.pool for seat in self.seats]
+        return bool(pools) and all(pool is not None and pool.retires_idle for pool in pools)
+
+    @property
     def idle_timeout_s(self) -> float:
         """Seconds after which the most patient of the pools closes an idle connection, or 0."""
         pools = [seat.declared.pool for seat in self.seats]
@@ -126,7 +133,7 @@ def attribute(snapshot: Snapshot, fleet: Fleet) -> Attribution:
         groups[key].append(session)
         seats[key] = (found, doubt)
     holders = [
-        part
+        _unmixed(part)
         for key, members in groups.items()
         for part in _by_address(
             Holder(seats=seats[key][0], sessions=tuple(members), doubt=seats[key][1])
@@ -134,18 +141,34 @@ def attribute(snapshot: Snapshot, fleet: Fleet) -> Attribution:
     ]
     holders.sort(key=lambda holder: -len(holder.sessions))
     doubts = dict.fromkeys(holder.doubt for holder in holders if holder.doubt)
-    return Attribution(holders=tuple(holders), notes=tuple(mapper.notes) + tuple(doubts))
+    return Attribution(holders=tuple(holders), notes=tuple(doubts))
 
 
 def seats_of(database: str, fleet: Fleet, version_num: int) -> tuple[Seat, ...]:
-    """Return every service on every host that uses a database."""
+    """Return every service on every host that uses a database's server.
+
+    Sessions and slots are the server's: two of the inventory's databases may be on one.
+    """
     return tuple(
         Seat(
             service=name, host=host, declared=service, name=_name(service, host, fleet, version_num)
         )
-        for name, service in fleet.services_of(database).items()
+        for sibling in same_server(database, fleet)
+        for name, service in fleet.services_of(sibling).items()
         for host in fleet.service_hosts(name)
     )
+
+
+def same_server(database: str, fleet: Fleet) -> tuple[str, ...]:
+    """Return the inventory's databases behind the same host and port, itself among them."""
+    known = fleet.inventory.databases
+    if database not in known:
+        return (database,)
+    places = {
+        name: (_address(other.connect.host.casefold()), other.connect.port)
+        for name, other in known.items()
+    }
+    return tuple(name for name, place in places.items() if place == places[database])
 
 
 def as_server_keeps(name: str, version_num: int) -> str:
@@ -165,7 +188,6 @@ class _Mapper:
     """Looks up seats by name and by address."""
 
     def __init__(self, snapshot: Snapshot, fleet: Fleet) -> None:
-        self.notes: list[str] = []
         self._seats = seats_of(snapshot.database, fleet, snapshot.limits.version_num)
         self._by_name: dict[str, list[Seat]] = defaultdict(list)
         self._by_address: dict[str, list[Seat]] = defaultdict(list)
@@ -182,40 +204,46 @@ class _Mapper:
     def map(self, session: Session) -> tuple[tuple[Seat, ...], str]:
         """Return the seats that a session may belong to, and the doubt about it."""
         named = self._fitting(self._by_name.get(session.application_name, ()), session)
+        doubt = ""
         if named:
-            found = self._told_apart(named, session)
+            found, doubt = self._told_apart(named, session)
         elif session.application_name.casefold().startswith(CONSOLES):
             found = ()
         else:
             address = _address(session.client_addr or "")
             found = self._fitting(self._by_address.get(address, ()), session)
-        return found, self._doubt(found, session)
+        return found, self._doubt(found, session) or doubt
 
     def _fitting(self, seats: list[Seat] | tuple[Seat, ...], session: Session) -> tuple[Seat, ...]:
         return tuple(s for s in seats if s.declared.role in {None, session.role})
 
-    def _told_apart(self, named: tuple[Seat, ...], session: Session) -> tuple[Seat, ...]:
+    def _told_apart(
+        self, named: tuple[Seat, ...], session: Session
+    ) -> tuple[tuple[Seat, ...], str]:
         """Narrow down seats that share a name by the address, where it is a known host's."""
         at = self._hosts_at.get(_address(session.client_addr or ""), set())
         if session.client_addr is None or not at or self._bouncer_at(session):
-            return named
+            return named, ""
         here = tuple(seat for seat in named if seat.host.name in at)
-        return here or self._contradicted(named, at, session)
+        return (here, "") if here else self._contradicted(named, at, session)
 
     def _contradicted(
         self, named: tuple[Seat, ...], at: set[str], session: Session
-    ) -> tuple[Seat, ...]:
-        """The name says one host and the address another: the address cannot be made up."""
+    ) -> tuple[tuple[Seat, ...], str]:
+        """The name says one host and the address another: shown at the address, with a doubt.
+
+        The name may be copied with a configuration; the address may be that of a proxy or of NAT
+        on that host. Neither can be told from here.
+        """
         says = ", ".join(sorted({seat.host.name for seat in named}))
-        note = (
+        doubt = (
             f"sessions named {session.application_name!r} (declared for {says}) come from"
-            f" {session.client_addr}, which is {', '.join(sorted(at))}: counted there"
+            f" {session.client_addr}, which is {', '.join(sorted(at))}: shown there, and held"
+            " against nobody's pool"
         )
-        if note not in self.notes:
-            self.notes.append(note)
         services = {seat.service for seat in named}
         moved = (s for s in self._seats if s.service in services and s.host.name in at)
-        return self._fitting(tuple(moved), session)
+        return self._fitting(tuple(moved), session), doubt
 
     def _bouncer_at(self, session: Session) -> str | None:
         return self._bouncers.get(_address(session.client_addr or "local"))
@@ -258,6 +286,36 @@ def _by_address(holder: Holder) -> list[Holder]:
     return [part for part in parts if part.sessions]
 
 
+def _unmixed(holder: Holder) -> Holder:
+    """Give a doubt to a holder that is more than one pool.
+
+    A pool logs in as one role to one database; found by address alone, it also has one name. What
+    differs there may be an exporter or a cron job, or the pool of another database.
+    """
+    if holder.doubt or not holder.seats:
+        return holder
+    named = all(seat.name for seat in holder.seats)
+    seen = {
+        "roles": {s.role or "" for s in holder.sessions},
+        "databases": {s.database or "" for s in holder.sessions},
+        "names": set() if named else {s.application_name for s in holder.sessions},
+    }
+    mixed = [
+        f"{what} ({', '.join(sorted(map(repr, values))[:4])})"
+        for what, values in seen.items()
+        if len(values) > 1
+    ]
+    if not mixed:
+        return holder
+    services = ", ".join(sorted({seat.service for seat in holder.seats}))
+    doubt = (
+        f"what is mapped to {services} has several {' and '.join(mixed)}, so more than its pool may"
+        " be among it, and a count proves nothing: declare the service's role and an"
+        " application_name of its own"
+    )
+    return replace(holder, doubt=doubt)
+
+
 def _key(found: tuple[Seat, ...], doubt: str, session: Session) -> tuple[object, ...]:
     if found:
         return (tuple((seat.service, seat.host.name) for seat in found), doubt)
@@ -272,13 +330,14 @@ def _name(service: Service, host: ResolvedHost, fleet: Fleet, version_num: int) 
 
 def _bouncers(database: str, fleet: Fleet) -> dict[str, str]:
     """Return the addresses that the database's PgBouncers connect from, with their names."""
-    home = fleet.inventory.databases.get(database)
+    homes = fleet.inventory.databases
+    siblings = same_server(database, fleet)
     found: dict[str, str] = {}
     for name, bouncer in fleet.inventory.pgbouncers.items():
-        if bouncer.database != database or bouncer.host is None:
+        if bouncer.database not in siblings or bouncer.host is None:
             continue
         found[_address(fleet.host(bouncer.host).address)] = name
-        if home and bouncer.host == home.host:
+        if bouncer.host in {homes[sibling].host for sibling in siblings if sibling in homes}:
             # On the database's own host it comes over the loopback or a socket.
             found.update({"127.0.0.1": name, "::1": name, "local": name})
     return found

@@ -23,10 +23,8 @@ def judge(view: View) -> Verdict | None:
     """A database at its limit refuses everyone but superusers."""
     limit = OwnLimit(
         cause="database-limit",
-        question=QUESTION.name,
         kind="database",
         alter="ALTER DATABASE",
-        of=lambda session: session.database,
     )
     return judge_limit(view, limit)
 

@@ -12,14 +12,23 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runbook.findings.connection_limits import LimitUse, limits_in_use
 from runbook.findings.lock_tree import QUESTION as LOCK_WAITS
 from runbook.findings.protection import QUESTION as ADVISORY_LOCKS
 from runbook.findings.protection import lasting, protected
-from runbook.model.leaks import LeakedSession, LeakPolicy, Rule, Spared, TerminationPlan
+from runbook.model.leaks import (
+    LeakedSession,
+    LeakPolicy,
+    Rule,
+    ShortLimit,
+    Spared,
+    TerminationPlan,
+    missing,
+)
 from runbook.model.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from runbook.findings.attribution import Holder
     from runbook.findings.view import View
@@ -48,7 +57,9 @@ def prove(view: View, policy: LeakPolicy) -> TerminationPlan:
         found = case.blockers()
     else:
         found = [leaked for holder in view.holders for leaked in case.leaked(holder)]
-    found.sort(key=lambda leaked: -(leaked.session.state_age_s or 0.0))
+    short = _short_limits(view, policy, found)
+    helping = {s.pid for use in short for s in use.sessions}
+    found.sort(key=lambda p: (p.session.pid not in helping, -(p.session.state_age_s or 0.0)))
     kept = found[: case.most]
     for leaked in found[case.most :]:
         case.spare(f"beyond the bound of {case.most} sessions a run", leaked.session)
@@ -59,7 +70,8 @@ def prove(view: View, policy: LeakPolicy) -> TerminationPlan:
         suspects=tuple(_suspects(view, policy, proved)),
         used=view.slots.used,
         usable=view.slots.usable,
-        wanted=_wanted(view, policy),
+        wanted=_wanted(view, policy, short),
+        short=tuple(ShortLimit(kind=use.kind, name=use.name) for use in short),
     )
 
 
@@ -126,7 +138,9 @@ class _Case:
 
     def _outlived(self, holder: Holder) -> Iterator[LeakedSession]:
         lifetime = holder.max_lifetime_s
-        if lifetime is None or holder.doubt:
+        # Most pools look at a connection's age only when it is taken or given back: there an idle
+        # one grows old in peace (measured: SQLAlchemy, Django, psycopg_pool).
+        if lifetime is None or not holder.retires_idle or holder.doubt:
             return
         for session in holder.sessions:
             old = (session.age_s or 0.0) > lifetime + LIFETIME_GRACE_S
@@ -251,30 +265,28 @@ def _suspects(view: View, policy: LeakPolicy, proved: set[int]) -> Iterator[Leak
             )
 
 
-def _wanted(view: View, policy: LeakPolicy) -> int:
+def _short_limits(
+    view: View, policy: LeakPolicy, found: Sequence[LeakedSession]
+) -> tuple[LimitUse, ...]:
+    """Return the limits of roles and databases that lack headroom and that `found` would relieve.
+
+    One that nothing proved leaked counts against (a monitor's own `CONNECTION LIMIT 1`) is no
+    reason to terminate anything.
+    """
+    pids = {leaked.session.pid for leaked in found}
+    return tuple(
+        use
+        for use in limits_in_use(view)
+        if missing(use.most, len(use.sessions), policy.headroom_percent) > 0
+        and any(s.pid in pids for s in use.sessions)
+    )
+
+
+def _wanted(view: View, policy: LeakPolicy, short: Sequence[LimitUse]) -> int:
     """Return how many slots must come free for the headroom, of the server and of full limits."""
-    usable, used = view.slots.usable, view.slots.used
-    short = [_short(usable, used, policy.headroom_percent)]
-    short += [_short(*bound, policy.headroom_percent) for bound in _limits(view)]
-    return max(0, *short)
-
-
-def _limits(view: View) -> Iterator[tuple[int, int]]:
-    """Return (limit, sessions) of every role and database with a connection limit."""
-    for question, limit_of in _LIMITS.items():
-        for row in view.snapshot.extra.get(question, ()):
-            yield row["connlimit"], sum(limit_of(s) == row["name"] for s in view.clients)
-
-
-_LIMITS: dict[str, Callable[[Session], str | None]] = {
-    "role-limits": lambda session: session.role,
-    "database-limits": lambda session: session.database,
-}
-
-
-def _short(limit: int, used: int, headroom_percent: int) -> int:
-    headroom = -(-limit * headroom_percent // 100)
-    return headroom - (limit - used)
+    bounds = [(view.slots.usable, view.slots.used)]
+    bounds += [(use.most, len(use.sessions)) for use in short]
+    return max(0, *(missing(*bound, policy.headroom_percent) for bound in bounds))
 
 
 def _age(seconds: float | None) -> str:

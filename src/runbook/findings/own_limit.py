@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runbook.findings.connection_limits import LimitUse, limits_in_use
 from runbook.findings.finding_type import Verdict
 from runbook.findings.leak_proof import prove
 from runbook.findings.words import count, identifier, psql, remediate, whose
@@ -12,10 +13,8 @@ from runbook.model.diagnosis import Finding
 from runbook.model.leaks import LeakPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from runbook.findings.view import View
-    from runbook.model.sessions import Session
+    from runbook.model.leaks import LimitKind
 
 #: Percent of a limit from which on it is worth a word.
 NEAR = 80
@@ -23,33 +22,27 @@ NEAR = 80
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnLimit:
-    """One kind of limit: where it is read, and which sessions count against it."""
+    """One kind of limit: what it is called, and how it is changed."""
 
     cause: str
-    question: str
-    kind: str
+    kind: LimitKind
     alter: str
-    of: Callable[[Session], str | None]
 
 
 def judge_limit(view: View, limit: OwnLimit) -> Verdict | None:
     """Judge the fullest limit of a kind; None when none is near."""
-    reached = [
-        (sum(limit.of(s) == row["name"] and not s.superuser for s in view.clients), row)
-        for row in view.snapshot.extra.get(limit.question, ())
-        if row["connlimit"] > 0  # 0 keeps everyone out on purpose
-    ]
-    near = [(used, row) for used, row in reached if used * 100 >= NEAR * row["connlimit"]]
+    uses = limits_in_use(view, limit.kind)
+    near = [use for use in uses if len(use.sessions) * 100 >= NEAR * use.most]
     if not near:
         return None
-    used, row = max(near, key=lambda pair: pair[0] / pair[1]["connlimit"])
-    finding = _finding(view, limit, row["name"], used, row["connlimit"])
-    return Verdict(finding=finding, weight="cause" if used >= row["connlimit"] else "also")
+    use = max(near, key=lambda use: len(use.sessions) / use.most)
+    full = len(use.sessions) >= use.most
+    return Verdict(finding=_finding(view, limit, use), weight="cause" if full else "also")
 
 
-def _finding(view: View, limit: OwnLimit, name: str, used: int, most: int) -> Finding:
-    held = [s for s in view.clients if limit.of(s) == name and not s.superuser]
-    owners = view.owners(held)
+def _finding(view: View, limit: OwnLimit, use: LimitUse) -> Finding:
+    name, most, held = use.name, use.most, use.sessions
+    used, owners = len(held), view.owners(held)
     full = used >= most
     slots = view.slots
     raise_it = f"{limit.alter} {identifier(name)} CONNECTION LIMIT {max(used, most) * 3 // 2 + 1}"

@@ -23,10 +23,8 @@ def judge(view: View) -> Verdict | None:
     """A role at its limit is refused, however much room the server has; superusers are exempt."""
     limit = OwnLimit(
         cause="role-limit",
-        question=QUESTION.name,
         kind="role",
         alter="ALTER ROLE",
-        of=lambda session: session.role,
     )
     return judge_limit(view, limit)
 

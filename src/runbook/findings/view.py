@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from runbook.findings.attribution import Holder, Seat, attribute, seats_of
+from runbook.findings.attribution import Holder, Seat, attribute, same_server, seats_of
 from runbook.findings.lock_tree import LockTree, lock_tree
 from runbook.model.diagnosis import Owner, SlotUse
 from runbook.model.inventory import Database, Protect
@@ -83,7 +83,7 @@ class View:
 
     @cached_property
     def seats(self) -> tuple[Seat, ...]:
-        """Every service on every host that uses this database, with sessions or without."""
+        """Every service on every host that uses this server, with sessions or without."""
         return seats_of(self.target, self.fleet, self.snapshot.limits.version_num)
 
     @cached_property
@@ -96,10 +96,18 @@ class View:
         """The inventory's database, if it knows this one."""
         return self.fleet.inventory.databases.get(self.target)
 
-    @property
+    @cached_property
     def protect(self) -> Protect:
-        """What the inventory protects on this database."""
-        return self.database.protect if self.database else Protect()
+        """What the inventory protects on this server, under whichever of its databases' names."""
+        known = self.fleet.inventory.databases
+        names = same_server(self.target, self.fleet)
+        declared = [known[name].protect for name in names if name in known]
+        return Protect(
+            roles=tuple(role for protect in declared for role in protect.roles),
+            applications=tuple(app for protect in declared for app in protect.applications),
+            databases=tuple(name for protect in declared for name in protect.databases),
+            addresses=tuple(net for protect in declared for net in protect.addresses),
+        )
 
     @cached_property
     def slots(self) -> SlotUse:

@@ -16,6 +16,7 @@
         │   └── LoginRejected
         ├── ConnectionLost                  cut off half-way: what was asked may have happened
         ├── CommandFailed
+        │   └── NotStarted                  no such program: nothing ran
         ├── SecretMissing
         └── DatabaseError
             ├── SlotRefused                 SQLSTATE 53300: no connection slot for this role
@@ -134,6 +135,10 @@ class ConnectionLost(DoorError):
 
 class CommandFailed(DoorError):
     """A command could not be run, or did not end in time."""
+
+
+class NotStarted(CommandFailed):
+    """The command's program could not be started: nothing ran."""
 
 
 class SecretMissing(DoorError):

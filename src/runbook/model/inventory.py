@@ -152,7 +152,12 @@ class Pool(Closed):
     size: Annotated[int, Field(ge=1)]
     overflow: Annotated[int, Field(ge=0)] = 0
     max_lifetime: Duration | None = Field(
-        None, description="the pool retires a connection after this; older idle ones have leaked"
+        None, description="the pool retires a connection after this; see retires_idle"
+    )
+    retires_idle: bool = Field(
+        False,
+        description="the pool closes idle connections by itself when they reach max_lifetime"
+        " (HikariCP, Go's database/sql): older idle ones have leaked",
     )
     idle_timeout: Duration | None = Field(
         None, description="the pool closes a connection that was idle for this long"

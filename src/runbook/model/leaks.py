@@ -15,6 +15,9 @@ from runbook.model.sessions import Session
 #:   idle_age             idle for long, and nothing else: no proof, for suspects only
 Rule = Literal["over_pool", "outlived", "idle_in_transaction", "blocker", "idle_age"]
 
+#: Who may have a connection limit of its own.
+LimitKind = Literal["role", "database"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeakPolicy:
@@ -53,10 +56,25 @@ class Spared:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TerminationPlan:
-    """What may be terminated, oldest first, and what is left alone."""
+class ShortLimit:
+    """A role's or a database's own connection limit that lacks the wanted headroom."""
 
-    #: In the order in which they are to be signalled.
+    kind: LimitKind
+    name: str
+
+
+def missing(limit: int, used: int, headroom_percent: int) -> int:
+    """Return how many of `limit` must come free for the headroom; 0 or less when enough are."""
+    headroom = -(-limit * headroom_percent // 100)
+    return headroom - (limit - used)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TerminationPlan:
+    """What may be terminated, and what is left alone."""
+
+    #: In the order in which they are to be signalled: those first that count against a short
+    #: limit of a role or a database, then oldest first.
     sessions: tuple[LeakedSession, ...]
     spared: tuple[Spared, ...]
     #: Weak suspects (idle age alone): reported, never terminated.
@@ -65,3 +83,5 @@ class TerminationPlan:
     used: int = 0
     usable: int = 0
     wanted: int = 0
+    #: Limits that lack headroom, and against which some of `sessions` count.
+    short: tuple[ShortLimit, ...] = ()

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-LIST_ARGV = ("sudo", "-n", "-l")
+#: In the C locale: sudo translates its listing, and only English can be parsed. `env` stands before
+#: sudo, so that no sudoers rule has to allow it.
+LIST_ARGV = ("env", "LC_ALL=C", "sudo", "-n", "-l")
 
 _RUNS_AS = re.compile(r"\((?P<users>[^:)]*)(?::[^)]*)?\)\s*")
 _TAG = re.compile(r"(?P<tag>[A-Z_]+):\s*")

@@ -8,6 +8,11 @@ from runbook.steps.rolling_args import RollingArgs, freeze, targets
 from runbook.steps.rolling_host import restart
 from runbook.steps.rolling_preflight import preflight
 
+#: Every stage has a deadline of its own, so this only has to be longer than all of them together.
+#: At the most that the shipped playbook allows, one host takes 30m to settle and five deadlines of
+#: 1h (a lost answer, the new process, a last look, two gates), beside its unit's own timeouts.
+_DEFAULT_TIMEOUT_S = 24 * 3600.0
+
 ROLLING = StepType(
     verb="rolling",
     summary="restart a service in batches: canary first, each host proved, gates between",
@@ -19,6 +24,5 @@ ROLLING = StepType(
     flow="rolling",
     lock=lambda args: f"service {args.service}",
     freeze=freeze,
-    # For one host: stop and start timeouts of a slow unit, its settle window and both gates.
-    default_timeout_s=1800.0,
+    default_timeout_s=_DEFAULT_TIMEOUT_S,
 )

@@ -9,6 +9,7 @@ the identity (systemd's InvocationID, or what the status command prints) tells w
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,14 @@ from runbook.model.effects import (
     Together,
     ask,
 )
-from runbook.model.errors import CommandFailed, ConnectionLost, DoorError, Unreachable
+from runbook.model.errors import (
+    CommandFailed,
+    ConnectionLost,
+    DoorError,
+    NotStarted,
+    StepFailed,
+    Unreachable,
+)
 from runbook.model.plan import Result, Status
 from runbook.model.step import StepContext
 from runbook.model.systemd import Standing, Unfit
@@ -67,6 +75,17 @@ class _Journey:
     #: The last look that could be taken.
     seen: Any = None
     stages: list[dict[str, Any]] = field(default_factory=list)
+    #: The clock, as it was last read; and at the beginning.
+    now: float = 0.0
+    began: float = 0.0
+    #: The restart was asked for; its answer was lost; nothing has told yet what came of it.
+    asked: bool = False
+    answer_lost: bool = False
+    in_doubt: bool = False
+    #: The new process stayed up.
+    stable: bool = False
+    #: The last look in words, one that failed included.
+    last_seen: str = ""
     #: The database gate's answers: before the restart, and the last one.
     first_row: dict[str, Any] = field(default_factory=dict)
     last_row: dict[str, Any] = field(default_factory=dict)
@@ -85,15 +104,49 @@ def restart(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
     prepared = ctx.given["prepared"]
     timeout_s = float(prepared["timeouts"]["restart_s"])
     journey = _Journey(subject=subject, timeout_s=timeout_s, sessions=sessions)
-    began = yield from ask(Now())
+    yield from _read_clock(journey)
+    journey.began = journey.now
     for name, stage in _STAGES:
-        started = yield from ask(Now())
-        trouble = yield from stage(journey)
-        seconds = round((yield from ask(Now())) - started, 3)
-        journey.stages.append({"stage": name, "seconds": seconds})
+        trouble = yield from _pass(journey, name, stage)
         if trouble is not None:
-            return _ended(journey, trouble, name, (yield from ask(Now())) - began)
-    return _ended(journey, None, "", (yield from ask(Now())) - began)
+            return _ended(journey, trouble, name)
+    return _ended(journey, None, "")
+
+
+def _pass(journey: _Journey, name: str, stage: _Stage) -> Drive[Trouble | None]:
+    """Go through one stage, and note how long it took; what it was at is kept out of time, too."""
+    started = journey.now
+    try:
+        trouble = yield from stage(journey)
+    except StepFailed as error:
+        trouble = _cut_short(journey, name, error)
+    yield from _read_clock(journey)
+    seconds = round(journey.now - started, 3)
+    journey.stages.append({"stage": name, "seconds": seconds})
+    return trouble
+
+
+def _read_clock(journey: _Journey) -> Drive[None]:
+    """Read the clock for the record; past the step's time limit its last reading stands."""
+    with suppress(StepFailed):
+        yield from _now(journey)
+
+
+def _now(journey: _Journey) -> Drive[float]:
+    journey.now = yield from ask(Now())
+    return journey.now
+
+
+def _cut_short(journey: _Journey, stage: str, error: StepFailed) -> Trouble:
+    """The step's own time limit has come: no further look is possible, so the last one counts."""
+    hint = "let the step's `timeout` be longer: every stage has a deadline of its own"
+    if not journey.asked:
+        return Trouble(status="failed", why=f"nothing was restarted: {error.message}", hint=hint)
+    if journey.in_doubt:
+        why = f"{error.message}; the restart was asked for, and what came of it was not seen"
+        return Trouble(status="unknown", why=why, hint=hint)
+    why = f"{error.message}, in the stage {stage}; {journey.last_seen}"
+    return Trouble(status="failed", why=why, hint=hint)
 
 
 # ---- stages --------------------------------------------------------------------------------
@@ -109,8 +162,12 @@ def _restarting(journey: _Journey) -> Drive[Trouble | None]:
         outcome = yield from ask(change)
     except Unreachable as error:
         return Trouble(status="unreachable", why=f"nothing was restarted: {error.message}")
+    except NotStarted as error:
+        why = f"nothing was restarted: {error.message}"
+        return Trouble(status="failed", why=why, hint=error.hint or "")
     except (ConnectionLost, CommandFailed) as error:
         return (yield from _find_out(journey, error.message))
+    journey.asked = journey.in_doubt = True
     if outcome.ok:
         return None
     if outcome.exit_code < 0:
@@ -125,18 +182,20 @@ def _stabilising(journey: _Journey) -> Drive[Trouble | None]:
     if trouble is not None:
         return trouble
     settle = journey.subject.settings.settle
-    until = (yield from ask(Now())) + settle
+    until = (yield from _now(journey)) + settle
     if settle:
         text = f"{journey.after[:12]} runs; watching it for {format_duration(settle)}"
         yield from ask(Say(stage="stabilising", text=text))
-    while (left := until - (yield from ask(Now()))) > 0:
+    while (left := until - (yield from _now(journey))) > 0:
         yield from ask(Sleep(seconds=min(_SETTLE_LOOK_S, left)))
         standing = yield from _look(journey)
         trouble = _moved(journey, standing) if isinstance(standing, Standing) else None
         if trouble is not None:
             return trouble
     # The window must end with a look that succeeded.
-    return (yield from _await_still(journey)) if settle else None
+    trouble = (yield from _await_still(journey)) if settle else None
+    journey.stable = trouble is None
+    return trouble
 
 
 def _gating(journey: _Journey) -> Drive[Trouble | None]:
@@ -207,9 +266,10 @@ def _note_before(journey: _Journey) -> Drive[Trouble | None]:
 
 def _find_out(journey: _Journey, lost: str) -> Drive[Trouble | None]:
     """The answer to the restart was lost: look, until it is clear what happened."""
+    journey.asked = journey.answer_lost = journey.in_doubt = True
     yield from ask(Say(stage="unknown", text=f"{lost}; looking at what happened"))
     limit = journey.subject.settings.gate.deadline
-    deadline = (yield from ask(Now())) + limit
+    deadline = (yield from _now(journey)) + limit
     unchanged = 0
     while True:
         standing = yield from _look(journey)
@@ -222,7 +282,7 @@ def _find_out(journey: _Journey, lost: str) -> Drive[Trouble | None]:
             if unchanged >= _UNCHANGED_LOOKS and journey.subject.manager.unchanged_is_final:
                 why = f"{standing.text}: the restart never reached systemd ({lost})"
                 return Trouble(status="failed", why=why)
-        if (yield from ask(Now())) >= deadline:
+        if (yield from _now(journey)) >= deadline:
             return Trouble(status="unknown", why=f"{lost}; {_last_seen(standing)}")
         yield from ask(Sleep(seconds=1.0))
 
@@ -232,8 +292,10 @@ def _explain(journey: _Journey, outcome: CommandOutcome) -> Drive[Trouble]:
     said = visible(" ".join(outcome.stderr.split()))[:_LONGEST_SAYING]
     refused_by_sudo = said.startswith("sudo:")
     who = "sudo refused" if refused_by_sudo else f"the restart exited with {outcome.exit_code}"
-    standing = yield from _look(journey)
-    now = _last_seen(standing)
+    try:
+        now = _last_seen((yield from _look(journey)))
+    except StepFailed as error:
+        now = error.message
     return Trouble(status="failed", why="; ".join(part for part in (who, said, now) if part))
 
 
@@ -247,10 +309,21 @@ def _look(journey: _Journey) -> Drive[Standing | DoorError]:
 
 
 def _judged(journey: _Journey, outcome: Any) -> Standing | DoorError:
-    if isinstance(outcome, DoorError):
-        return outcome
-    journey.seen = outcome
-    return journey.subject.manager.standing(outcome, journey.before)
+    standing = outcome
+    if not isinstance(outcome, DoorError):
+        journey.seen = outcome
+        standing = journey.subject.manager.standing(outcome, journey.before)
+    journey.last_seen = _last_seen(standing)
+    if journey.asked and not journey.stable:
+        journey.in_doubt = _doubtful(journey, standing)
+    return standing
+
+
+def _doubtful(journey: _Journey, standing: Standing | DoorError) -> bool:
+    """Whether a look leaves open what came of the restart."""
+    if isinstance(standing, DoorError):
+        return True
+    return journey.answer_lost and standing.verdict not in {"up", "down"}
 
 
 def _last_seen(standing: Standing | DoorError) -> str:
@@ -262,7 +335,7 @@ def _last_seen(standing: Standing | DoorError) -> str:
 def _await_up(journey: _Journey) -> Drive[Trouble | None]:
     """Wait until the new process runs."""
     limit = journey.subject.settings.gate.deadline
-    deadline = (yield from ask(Now())) + limit
+    deadline = (yield from _now(journey)) + limit
     while True:
         standing = yield from _look(journey)
         trouble = _not_up(journey, standing)
@@ -271,7 +344,7 @@ def _await_up(journey: _Journey) -> Drive[Trouble | None]:
             return None
         if trouble is not None:
             return trouble
-        if (yield from ask(Now())) >= deadline:
+        if (yield from _now(journey)) >= deadline:
             status: Status = "unknown" if isinstance(standing, DoorError) else "failed"
             text = f"not up within {format_duration(limit)}: {_last_seen(standing)}"
             return Trouble(status=status, why=text)
@@ -291,12 +364,12 @@ def _not_up(journey: _Journey, standing: Standing | DoorError) -> Trouble | None
 
 def _await_still(journey: _Journey) -> Drive[Trouble | None]:
     """Take looks until one succeeds, and judge that one."""
-    deadline = (yield from ask(Now())) + journey.subject.settings.gate.deadline
+    deadline = (yield from _now(journey)) + journey.subject.settings.gate.deadline
     while True:
         standing = yield from _look(journey)
         if isinstance(standing, Standing):
             return _moved(journey, standing)
-        if (yield from ask(Now())) >= deadline:
+        if (yield from _now(journey)) >= deadline:
             return Trouble(status="unknown", why=_last_seen(standing))
         yield from ask(Sleep(seconds=_LOOK_S))
 
@@ -330,10 +403,10 @@ def _consecutive(
     second must not cost two.
     """
     timing = journey.subject.settings.gate
-    deadline = (yield from ask(Now())) + timing.deadline
+    deadline = (yield from _now(journey)) + timing.deadline
     good, pause = 0, min(_LOOK_S, timing.interval)
     while True:
-        left = deadline - (yield from ask(Now()))
+        left = deadline - (yield from _now(journey))
         look = journey.subject.manager.look()
         seen, *answers = yield from ask(Together(effects=(look, *looks(left))))
         standing = _judged(journey, seen)
@@ -344,7 +417,7 @@ def _consecutive(
         if isinstance(standing, DoorError):
             problem = problem or standing.message
         good = good + 1 if problem is None else 0
-        left = deadline - (yield from ask(Now()))
+        left = deadline - (yield from _now(journey))
         if left <= 0:
             return _too_late(stage, timing.deadline, problem, good)
         yield from ask(Say(stage=stage, text=problem or f"{good} of {timing.successes} good"))
@@ -364,10 +437,10 @@ def _too_late(stage: str, deadline_s: float, problem: str | None, good: int) -> 
 # ---- the end -------------------------------------------------------------------------------
 
 
-def _ended(journey: _Journey, trouble: Trouble | None, stage: str, seconds: float) -> Result:
+def _ended(journey: _Journey, trouble: Trouble | None, stage: str) -> Result:
     manager = journey.subject.manager
     data = {
-        "seconds": round(seconds, 3),
+        "seconds": round(journey.now - journey.began, 3),
         "stages": journey.stages,
         "invocation_before": journey.before,
         "invocation_after": journey.after,
@@ -404,7 +477,9 @@ def _proof(journey: _Journey) -> str:
         parts.append(f"healthy {times} times in a row" if times > 1 else "healthy")
     if journey.last_row:
         before, now = journey.first_row.get("sessions"), journey.last_row.get("sessions")
-        parts.append(f"old backends gone ({before} sessions before, {now} now)")
+        # Where there were none, none can be gone: the name may be declared wrongly.
+        if before or now:
+            parts.append(f"old backends gone ({before} sessions before, {now} now)")
     return ", ".join(parts)
 
 

@@ -90,7 +90,10 @@ def manager_of(name: str, service: Service, host: ResolvedHost, fleet: Fleet) ->
 
 
 def on_host(host: ResolvedHost, argv: tuple[str, ...]) -> str:
-    """Return the line that runs `argv` on `host` from the on-call's own terminal."""
+    """Return the line that runs `argv` on `host` from the on-call's own terminal.
+
+    Two shells read a word on its way, the one here and the host's; plain words need no quotes.
+    """
     if host.local:
         return shlex.join(argv)
     ssh = host.ssh
@@ -100,7 +103,7 @@ def on_host(host: ResolvedHost, argv: tuple[str, ...]) -> str:
         *(("-J", ssh.jump) if ssh.jump and ssh.jump != "none" else ()),
         *(("-i", ssh.identity_file) if ssh.identity_file else ()),
     ]
-    words = (shlex.quote(shlex.quote(word)) if " " in word else word for word in argv)
+    words = (shlex.quote(shlex.quote(word)) for word in argv)
     return f"{shlex.join(['ssh', *options, target])} {' '.join(words)}"
 
 

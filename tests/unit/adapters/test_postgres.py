@@ -502,3 +502,16 @@ def test_our_name_is_short_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     name = application_name()
     assert name.startswith("runbook j?rgen")
     assert len(name) == 63
+
+
+def test_a_role_that_reads_backslashes_in_the_old_way_does_not_deceive_the_guard(
+    server: Server, door_of: Callable[..., PostgresDoor]
+) -> None:
+    # In the old reading the literal ends at the second quote, and the rest is run.
+    sql = "SELECT '\\'', pg_sleep(0) --' AS text"
+    server.admin("ALTER ROLE oncall SET standard_conforming_strings = off")
+    try:
+        rows = door_of(rehearsal=True).perform(ReadSql(database="db", sql=sql)).rows
+    finally:
+        server.admin("ALTER ROLE oncall RESET standard_conforming_strings")
+    assert rows == ({"text": "\\', pg_sleep(0) --"},)

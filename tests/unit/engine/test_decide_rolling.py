@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook.model.plan import Result, Status, Task
-from unit.engine.plans import History, World, plan, result, rolling_node
+from unit.engine.plans import History, World, plan, result, rolling_node, single_node
 
 BAD = ("failed", "unreachable", "unknown")
 
@@ -194,3 +196,30 @@ def test_whatever_the_world_does(
     assert (finish.status == "done") == (not failed and not finish.not_reached)
     if any(ends[host] == "unknown" for host in failed) and finish.not_reached:
         assert finish.status == "unknown"
+
+
+def test_a_batch_larger_than_what_runs_at_once_is_judged_in_between() -> None:
+    played = replace(plan(rolling_node(9, (1, 8), max_failures=1)), parallel=2)
+    history = History(played, failing("web-1", "web-2"))
+    finish = history.play()
+    assert finish.status == "halted"
+    assert history.keys("restart") == ["web-0", "web-1", "web-2"]
+    assert len(finish.not_reached) == 6
+
+
+def test_an_interrupt_within_a_large_batch_starts_no_further_host() -> None:
+    played = replace(plan(rolling_node(7, (1, 6))), parallel=2)
+    history = History(played, calm)
+    history.interrupt_after = 5  # preflight, admit, canary, admit, two hosts
+    assert history.play().status == "interrupted"
+    assert history.keys("restart") == ["web-0", "web-1", "web-2"]
+
+
+def test_after_a_change_nothing_is_called_refused() -> None:
+    def world(task: Task) -> Result:
+        return result("failed") if task.phase == "admit" else calm(task)
+
+    alone = History(plan(rolling_node(2, (1, 1))), world)
+    assert alone.play().status == "refused"
+    relieved = History(plan(single_node("relieve", changes=True), rolling_node(2, (1, 1))), world)
+    assert relieved.play().status == "halted"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from runbook.model.plan import Result, Task, plan_from_json
 from unit.engine.plans import History, plan, result, single_node
@@ -126,3 +127,15 @@ def test_a_plan_survives_the_journal_and_keeps_its_hash() -> None:
     assert again.hash == made.hash
     assert plan(single_node("a"), rehearsal=True).hash == plan(single_node("a")).hash
     assert plan(single_node("b")).hash != plan(single_node("a")).hash
+
+
+def test_a_change_that_fails_on_one_host_is_not_carried_to_the_hosts_that_wait() -> None:
+    def world(task: Task) -> Result:
+        return result("failed") if task.key == "x/act/h1" else calm(task)
+
+    node = single_node("x", changes=True, targets=("h0", "h1", "h2", "h3"))
+    history = History(replace(plan(node), parallel=2), world)
+    finish = history.play()
+    assert finish.status == "failed"
+    assert finish.not_reached == ("h2", "h3")
+    assert history.keys("act") == ["h0", "h1"]

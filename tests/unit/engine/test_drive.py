@@ -180,7 +180,7 @@ def test_a_step_that_waits_forever_is_ended_by_its_time_limit() -> None:
     result = bench.run(steps(), task(timeout_s=5.0))
     assert result.status == "failed"
     assert "time limit of 5s" in result.summary
-    assert len(bench.slept) == 6
+    assert bench.slept == [1.0] * 5
 
 
 def test_the_clock_of_a_step_is_the_worlds() -> None:

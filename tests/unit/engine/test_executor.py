@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
@@ -62,7 +63,7 @@ class Setting:
         )
         locks = FileLocks(self._folder / "locks", who="ada@desk", incident="P123")
         return LocalExecutor(
-            performer, watchers=(self.journal,), locks=locks, confirmer=self._confirm
+            performer, keepers=(self.journal,), locks=locks, confirmer=self._confirm
         )
 
     def run(self, made: Plan) -> RunOutcome:
@@ -177,7 +178,7 @@ def test_a_change_whose_intent_cannot_be_kept_is_not_made(tmp_path: Path) -> Non
 
     setting = Setting(tmp_path, MemoryDoor())
     executor = setting.executor()
-    executor._watchers = (FullDisk(),)
+    executor._keepers = (FullDisk(),)
     outcome = executor.run(touch_plan())
     assert outcome.finish.status == "failed"
     assert "disk full" in outcome.finish.reason
@@ -192,7 +193,7 @@ def test_a_watcher_that_fails_later_does_not_abandon_hosts_in_flight(tmp_path: P
 
     setting = Setting(tmp_path, MemoryDoor())
     executor = setting.executor()
-    executor._watchers = (Failing(),)
+    executor._keepers = (Failing(),)
     assert executor.run(touch_plan()).finish.status == "done"
     assert list(executor.complaints) == ["the journal cannot be written: disk full"]
 
@@ -222,3 +223,45 @@ def test_a_defect_in_a_step_is_a_result_with_its_traceback(tmp_path: Path) -> No
     outcome = setting.run(touch_plan())
     assert outcome.finish.status == "refused"  # it exploded while it only looked
     assert "internal error: ZeroDivisionError" in outcome.finish.reason
+
+
+def test_a_screen_that_has_gone_costs_no_host_its_care(tmp_path: Path) -> None:
+    class Hangup:
+        def notice(self, _event: Event) -> None:
+            raise OSError(5, "Input/output error")
+
+    setting = Setting(tmp_path, MemoryDoor())
+    executor = setting.executor()
+    executor._views = [Hangup()]
+    assert executor.run(touch_plan()).finish.status == "done"
+    assert len(changes(setting.door)) == 2
+
+
+def test_a_second_interrupt_tells_what_is_known_and_what_goes_on(tmp_path: Path) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def answer(effect: Effect[Any]) -> Any:
+        if isinstance(effect, ChangeCommand) and effect.host == "web-1":
+            inside.set()
+            leave.wait(10)
+
+    setting = Setting(tmp_path, MemoryDoor(answer))
+    executor = setting.executor()
+
+    def twice() -> None:
+        inside.wait(10)
+        executor.interrupt()
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        # The signal reaches the main thread, which is the one that waits.
+        threading.Thread(target=twice).start()
+        outcome = executor.run(touch_plan())
+    finally:
+        leave.set()
+        signal.signal(signal.SIGINT, before)
+    assert outcome.finish.status == "interrupted"
+    assert executor.abandoned == ("touch/act/web-1",)
+    assert outcome.results["touch/act/web-0"].status == "ok"
+    assert outcome.results["touch/act/web-1"].status == "unknown"

@@ -15,7 +15,6 @@ _GOES_ON = _STARTS | {ord(c) for c in string.digits + "$"}
 
 @pytest.mark.parametrize("prefix", ["", "a"])
 def test_which_characters_belong_to_a_name(prefix: str) -> None:
-    """A `--` right behind it is a comment in any case; an `e'` in front of it is not."""
     allowed = _GOES_ON if prefix else _STARTS
     for code in [*range(1, 0x250), 0x2028, 0x3000, 0xD7FF, 0xE000, 0x1F600, sys.maxunicode]:
         begins = chr(code) + "pg_sleep_until"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ def open_progress(plan: Plan, *, quiet: bool) -> Iterator[Progress]:
     """Yield the progress view that fits where stderr goes."""
     if quiet:
         yield _Silence()
-    elif notes().is_terminal:
+    elif _on_terminal():
         view = _LiveView(plan)
         try:
             yield view
@@ -52,6 +53,12 @@ def open_progress(plan: Plan, *, quiet: bool) -> Iterator[Progress]:
             view.pause()
     else:
         yield _LineLog(plan)
+
+
+def _on_terminal() -> bool:
+    """Whether to draw; rich, which takes 50 ms to load, is asked only where it may say yes."""
+    forced = os.environ.keys() & {"FORCE_COLOR", "TTY_COMPATIBLE"}
+    return bool(forced or sys.stderr.isatty()) and notes().is_terminal
 
 
 class _Silence:
