@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
@@ -10,11 +9,10 @@ import threading
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    # Else pydantic looks into every installed distribution for plugins, which takes as long as
-    # loading pydantic; nothing from outside has business in the models here anyway.
+    # Else pydantic looks into every installed distribution for plugins, which takes 10 ms or more;
+    # nothing from outside has business in the models here anyway.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    # Loading makes objects that stay; looking through them for garbage again and again finds none.
-    gc.set_threshold(50_000)
+    _open_what_is_closed()
     from runbook.cli.main import run
 
     code = run(sys.argv[1:])
@@ -25,6 +23,14 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Give a stream that our caller has closed (`>&-`) somewhere to go."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 if __name__ == "__main__":

@@ -251,6 +251,22 @@ def open_journal() -> Journal:
     return SqliteJournal(state_directory() / "journal.db")
 
 
+def run_without_end(plan: Plan) -> RunRecord | None:
+    """Return the newest run that changed things on this plan's target, if it has no end.
+
+    It was killed, or goes on at this moment (then the lock will say so).
+    """
+    try:
+        journal = open_journal()
+        records = journal.runs(200)
+        journal.close()
+    except DoorError:
+        return None  # beginning the run will say what is wrong with the journal
+    before = [r for r in records if not r.rehearsal and r.playbook == plan.playbook]
+    newest = next((r for r in before if r.target == plan.target), None)
+    return newest if newest is not None and newest.ended_at is None else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A run that is ready to go."""

@@ -21,7 +21,20 @@ dry_run = click.option(
     help="Look at everything live, show what would be done, change nothing.",
 )
 yes = click.option("--yes", is_flag=True, help="Do not ask; needed when there is no terminal.")
-incident = click.option("--incident", metavar="ID", help="The incident that this is for; recorded.")
+
+
+def _printable(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.isprintable():
+        raise click.BadParameter("control characters have no place in an incident's id")
+    return value
+
+
+incident = click.option(
+    "--incident",
+    metavar="ID",
+    callback=_printable,
+    help="The incident that this is for; recorded.",
+)
 parameters = click.option(
     "-p",
     "--param",

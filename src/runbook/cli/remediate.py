@@ -87,11 +87,11 @@ def command(
 def _run(request: Request, fleet: Fleet, playbook: str, target: str, output_format: str) -> int:
     from dataclasses import replace
 
-    from runbook.cli.rendering.summary import show_outcome
+    from runbook.cli.rendering.summary import present
     from runbook.cli.running import EXIT_CODES, run_playbook
 
     outcome = run_playbook(replace(request, playbook=playbook, target=target), fleet)
-    show_outcome(outcome, output_format)
+    present(outcome, output_format)
     return EXIT_CODES[outcome.finish.status]
 
 

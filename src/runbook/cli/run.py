@@ -28,7 +28,7 @@ def command(
 ) -> int:
     """Run PLAYBOOK: the name of a shipped one, or a path; TARGET is what it is pointed at."""
     from runbook import wiring
-    from runbook.cli.rendering.summary import show_outcome
+    from runbook.cli.rendering.summary import present
     from runbook.cli.running import EXIT_CODES, Request, run_playbook
 
     given = options.parse_parameters(params)
@@ -44,5 +44,5 @@ def command(
         ),
         fleet,
     )
-    show_outcome(outcome, output_format)
+    present(outcome, output_format)
     return EXIT_CODES[outcome.finish.status]

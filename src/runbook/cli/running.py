@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from runbook import wiring
 from runbook.cli.rendering.consoles import notes
 from runbook.cli.rendering.errors import error_text
-from runbook.model.errors import ExitCode, NotConfirmed
+from runbook.model.document import visible
+from runbook.model.errors import ExitCode, NotConfirmed, RunbookError
 
 if TYPE_CHECKING:
     from runbook.engine.executor import LocalExecutor, RunOutcome
@@ -82,6 +83,8 @@ def run_plan(plan: Plan, request: Request, fleet: Fleet) -> RunOutcome:
             f"{plan.playbook} changes things, and there is no terminal to ask at",
             hint="--dry-run shows what it would do; --yes does it without asking",
         )
+    if needs_yes:
+        _tell_of_a_killed_run(plan)
     asking = Event()
     with (
         open_progress(plan, quiet=request.quiet) as progress,
@@ -96,11 +99,26 @@ def run_plan(plan: Plan, request: Request, fleet: Fleet) -> RunOutcome:
         _signals(run.executor, asking),
     ):
         if run.unjournaled is not None:
-            notes().print(f"warning: {error_text(run.unjournaled)}", markup=False)
+            _warn(run.unjournaled)
         outcome = run.executor.run(plan)
     for complaint in run.executor.complaints.values():
-        notes().print(f"warning: {error_text(complaint)}", markup=False)
+        _warn(complaint)
     return outcome
+
+
+def _tell_of_a_killed_run(plan: Plan) -> None:
+    record = wiring.run_without_end(plan)
+    if record is not None:
+        notes().print(
+            f"warning: the last {record.playbook} of {record.target} (by {record.who}) has no end:"
+            f" it was killed, or goes on. What it had done: runbook runs show {record.run_id}",
+            soft_wrap=True,
+        )
+
+
+def _warn(error: RunbookError) -> None:
+    with suppress(OSError, SystemExit):
+        notes().print(error_text(error, "warning"))
 
 
 def _confirmer(
@@ -109,30 +127,41 @@ def _confirmer(
     def confirm(asked: Confirm, plan: Plan, results: Mapping[str, Result]) -> tuple[bool, str]:
         from runbook.cli.rendering.intentions import show_intentions
 
-        pause()
-        show_intentions(plan, results, notes())
+        try:
+            pause()
+            show_intentions(plan, results, notes())
+        except (OSError, SystemExit):
+            return False, "nobody: what would be done could not be shown"
         if request.yes:
             notes().print(f"Confirmed by --yes (confirmation {asked.hash}).", highlight=False)
             return True, f"{wiring.who()} (--yes)"
         asking.set()
         try:
-            return _ask(asked), wiring.who()
+            return _ask(asked, plan), wiring.who()
         finally:
             asking.clear()
 
     return confirm
 
 
-def _ask(asked: Confirm) -> bool:
+def _ask(asked: Confirm, plan: Plan) -> bool:
+    """Ask with the act and its target in the question: what stands above may have scrolled off."""
+    acts = [f"{n.name} ({_briefly(n.targets)})" for n in plan.nodes if n.changes]
     count = len(asked.touches)
-    things = "this change" if count == 1 else f"up to {count} changes"
-    notes().print(f"\nMake {things}, as shown (confirmation {asked.hash})? [y/N] ", end="")
+    things = "1 change" if count == 1 else f"up to {count} changes"
+    what = visible("; then ".join(acts))
+    notes().print(f"\n{what}: {things}, as shown. Go ahead? [y/N] ", end="", soft_wrap=True)
     try:
         answer = input()
     except (EOFError, KeyboardInterrupt):
         notes().print()
         return False
     return answer.strip().lower() in {"y", "yes"}
+
+
+def _briefly(targets: tuple[str, ...]) -> str:
+    more = f" and {len(targets) - 3} more" if len(targets) > 3 else ""
+    return ", ".join(targets[:3]) + more
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def list_(limit: int, output_format: str) -> None:
         dry = " (rehearsal)" if record.rehearsal else ""
         click.echo(
             f"{record.run_id}  {_date(record.started_at)}  {_status(record):<12} {kind}{dry}"
-            f"  by {record.who}" + (f" for {record.incident}" if record.incident else "")
+            f"  by {record.who}" + (f" for {visible(record.incident)}" if record.incident else "")
         )
 
 
@@ -82,7 +82,9 @@ def _whole_id(given: str, records: Sequence[RunRecord]) -> str:
 def _text(record: RunRecord, events: Sequence[Event]) -> None:
     click.echo(f"run       {record.run_id}{'  (rehearsal)' if record.rehearsal else ''}")
     click.echo(f"playbook  {record.playbook} {record.target or ''}".rstrip())
-    click.echo(f"by        {record.who}" + (f", for {record.incident}" if record.incident else ""))
+    click.echo(
+        f"by        {record.who}" + (f", for {visible(record.incident)}" if record.incident else "")
+    )
     click.echo(f"status    {_status(record)}")
     click.echo(f"plan      {record.plan_hash}\n")
     for event in events:

@@ -124,7 +124,10 @@ class _Driver:
                 hint="nothing was changed by it; this is a defect of the step: report it",
             )
         sentence = effect.sentence()
-        self._notice("intended", {"sentence": sentence, "footprint": footprint})
+        try:
+            self._notice("intended", {"sentence": sentence, "footprint": footprint})
+        except DoorError as error:
+            raise Refused(f"nothing was done: {error.message}", hint=error.hint) from error
         self._in_doubt = sentence
         started = self._world.clock()
         try:

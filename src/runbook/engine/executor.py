@@ -166,7 +166,8 @@ class LocalExecutor:
             for view in tuple(self._views):
                 try:
                     view.notice(event)
-                except Exception:  # noqa: BLE001 - a closed terminal must not cost a host its care
+                except (Exception, SystemExit):  # noqa: BLE001 - rich leaves so on a broken pipe
+                    # A closed terminal must not cost a host in flight its care.
                     self._views.remove(view)
 
 

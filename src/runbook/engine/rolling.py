@@ -8,6 +8,7 @@ came to. Hosts that are down already go first: restarting them costs no capacity
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 
 from runbook.engine.outcomes import Results, target_results, task_key
@@ -35,11 +36,29 @@ def unfit(node: Node, results: Results) -> Finish | None:
     for target, result in looked.items():
         if result.status in _BAD - {"unreachable"}:
             return Finish(status="refused", reason=f"{target}: {result.summary}", hint=result.hint)
+    twins = _one_machine_twice(looked)
+    if twins is not None:
+        return twins
     away = [target for target, result in looked.items() if result.status == "unreachable"]
     if len(away) > node.max_failures:
         first = looked[away[0]]
         reason = f"{', '.join(away)} not reachable: {first.summary}"
         return Finish(status="refused", reason=reason, hint=first.hint)
+    return None
+
+
+def _one_machine_twice(looked: Mapping[str, Result]) -> Finish | None:
+    """An InvocationID is unique in the world: two hosts that show the same one are one."""
+    seen: dict[str, str] = {}
+    for target, result in looked.items():
+        identity = str((result.data.get("baseline") or {}).get("InvocationID") or "")
+        first = seen.setdefault(identity, target) if identity else target
+        if first != target:
+            return Finish(
+                status="refused",
+                reason=f"{first} and {target} are the same machine: it would be restarted twice",
+                hint="leave one of them out of the service's hosts in the inventory",
+            )
     return None
 
 

@@ -59,6 +59,7 @@ def _service(fleet: Fleet, name: str, service: Service, document: Document) -> I
     except UsageError as error:
         yield problem_at(document, (*path, "hosts"), error.message, error.hint)
         return
+    yield from _twins(fleet, hosts, (*path, "hosts"), document)
     for where, text in _templates(service):
         for host in hosts:
             try:
@@ -67,6 +68,21 @@ def _service(fleet: Fleet, name: str, service: Service, document: Document) -> I
                 message = f"{error.message} (for host {host})"
                 yield problem_at(document, (*path, *where), message, error.hint)
                 break
+
+
+def _twins(
+    fleet: Fleet, names: tuple[str, ...], path: DocumentPath, document: Document
+) -> Iterator[Problem]:
+    """One machine under two names would be restarted twice, and count as its own spare."""
+    seen: dict[tuple[str, int | None, str | None], str] = {}
+    for host in (fleet.host(name) for name in names):
+        if host.local:
+            continue  # one machine may well run several servers by commands of its own
+        first = seen.setdefault((host.address, host.ssh.port, host.ssh.jump), host.name)
+        if first != host.name:
+            message = f"{first} and {host.name} are the same machine: {host.address}"
+            hint = "leave one of them out of this service's hosts"
+            yield problem_at(document, path, message, hint)
 
 
 def _templates(service: Service) -> Iterator[tuple[DocumentPath, str]]:

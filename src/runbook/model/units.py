@@ -21,7 +21,7 @@ def parse_duration(value: object) -> float:
     """
     if isinstance(value, float) and not isinstance(value, bool):
         return value  # already parsed: models are validated again when a plan is read back
-    if value == 0 and not isinstance(value, bool):
+    if value in {0, "0"} and not isinstance(value, bool):
         return 0.0
     text = str(value)
     parts = list(_DURATION.finditer(text))

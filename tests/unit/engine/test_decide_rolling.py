@@ -223,3 +223,15 @@ def test_after_a_change_nothing_is_called_refused() -> None:
     assert alone.play().status == "refused"
     relieved = History(plan(single_node("relieve", changes=True), rolling_node(2, (1, 1))), world)
     assert relieved.play().status == "halted"
+
+
+def test_one_machine_under_two_names_is_not_restarted_twice() -> None:
+    def world(task: Task) -> Result:
+        same = {"healthy": True, "baseline": {"InvocationID": "f00d"}}
+        return result(data=same) if task.phase == "preflight" else calm(task)
+
+    history = History(plan(rolling_node(2, (1, 1))), world)
+    finish = history.play()
+    assert finish.status == "refused"
+    assert "the same machine" in finish.reason
+    assert history.keys("restart") == []

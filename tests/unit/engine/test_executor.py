@@ -180,8 +180,8 @@ def test_a_change_whose_intent_cannot_be_kept_is_not_made(tmp_path: Path) -> Non
     executor = setting.executor()
     executor._keepers = (FullDisk(),)
     outcome = executor.run(touch_plan())
-    assert outcome.finish.status == "failed"
-    assert "disk full" in outcome.finish.reason
+    assert outcome.finish.status == "refused"
+    assert "nothing was done: the journal cannot be written: disk full" in outcome.finish.reason
     assert changes(setting.door) == []
 
 

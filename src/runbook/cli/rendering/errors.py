@@ -13,11 +13,11 @@ def show_error(error: RunbookError) -> None:
     print(error_text(error), file=sys.stderr)
 
 
-def error_text(error: RunbookError) -> str:
+def error_text(error: RunbookError, kind: str = "error") -> str:
     """Return an error as lines of text, safe for a terminal."""
     if isinstance(error, InvalidDocument):
         return _document_text(error)
-    lines = [f"error: {_safe(error.message)}"]
+    lines = [f"{kind}: {_safe(error.message)}"]
     if error.hint:
         lines.append(f" hint: {_safe(error.hint)}")
     return "\n".join(lines)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runbook.cli.rendering.consoles import notes
@@ -50,7 +50,8 @@ def open_progress(plan: Plan, *, quiet: bool) -> Iterator[Progress]:
         try:
             yield view
         finally:
-            view.pause()
+            with suppress(OSError, SystemExit):
+                view.pause()
     else:
         yield _LineLog(plan)
 

@@ -24,8 +24,9 @@ def show_intention(node: Node, looked: Mapping[str, Result], console: Console) -
         (t for t in node.targets if t in looked and looked[t].good),
         key=lambda target: bool(looked[target].data.get("healthy", True)),
     )
+    count = "1 host" if len(hosts) == 1 else f"{len(hosts)} hosts"
     console.print(
-        f"  {len(hosts)} hosts in {_batches(node.batches, len(hosts))};"
+        f"  {count} in {_batches(node.batches, len(hosts))};"
         f" at least {node.min_available} stay healthy; halts when more than"
         f" {node.max_failures} fail, and at once when the first does"
     )

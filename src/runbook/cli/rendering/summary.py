@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from runbook.cli.rendering.consoles import notes
 from runbook.cli.rendering.consoles import results as results_console
 from runbook.cli.rendering.intentions import show_intentions
 from runbook.cli.rendering.steps import OUTCOMES
@@ -35,6 +39,23 @@ _HEADLINES = {
     "unknown": ("UNKNOWN: a person must look.", "bold red"),
     "interrupted": ("INTERRUPTED:", "bold yellow"),
 }
+
+
+def present(outcome: RunOutcome, output_format: str) -> None:
+    """Write a run's outcome to stdout, as far as it can be written.
+
+    What was done is done: a full disk or a reader that has gone must not turn it into a failure.
+    """
+    try:
+        show_outcome(outcome, output_format)
+        sys.stdout.flush()
+    except (OSError, SystemExit):  # rich leaves by SystemExit on a broken pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        with suppress(OSError, SystemExit):
+            notes().print(
+                f"warning: the result could not be written to stdout; run {outcome.run_id} ended:"
+                f" {outcome.finish.status}"
+            )
 
 
 def show_outcome(outcome: RunOutcome, output_format: str) -> None:
