@@ -47,7 +47,13 @@ JOIN (VALUES {values}) AS w (pid, backend_start) ON a.pid = w.pid
 
 
 def signal(wire: Wire, sessions: Sequence[SessionId]) -> tuple[int, ...]:
-    """Signal what is still as it was seen; return the pids that were signalled, in order."""
+    """Signal what is still as it was seen; return the pids that were signalled, in order.
+
+    One that is denied while others are signalled is missing there, and still as it was seen.
+
+    Raises:
+        MissingGrant: when all that are still as they were seen are denied.
+    """
     # A session whose times are hidden from us cannot be re-checked, hence not be signalled.
     known = [s for s in sessions if s.backend_start and s.state_change and s.state]
     if not known:
@@ -93,8 +99,9 @@ def _signal_singly(wire: Wire, sessions: Sequence[SessionId]) -> tuple[set[int],
     denied: set[int] = set()
     for session in sessions:
         try:
-            done, _ = _signal_batch(wire, [session])
+            done, refused = _signal_batch(wire, [session])
             signalled |= done
+            denied |= refused
         except StatementError as failure:
             if failure.error.sqlstate != "42501":
                 raise

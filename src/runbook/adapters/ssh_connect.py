@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import fabric
 
     from runbook.model.fleet import ResolvedHost
+    from runbook.model.inventory import Ssh
 
 #: Seconds to reach a host, when neither the inventory nor ssh_config says otherwise.
 CONNECT_TIMEOUT_S = 10.0
@@ -84,8 +85,9 @@ class Connector:
         """Decide on keys and timeouts of every hop, jump hosts included."""
         beyond_s: float | None = None
         for hop in _hops(connection):
-            if hop is not connection and ssh.identity_file:
-                hop.connect_kwargs = {**_key_options(ssh.identity_file), **hop.connect_kwargs}
+            if ssh.identity_file and not hop.connect_kwargs.get("key_filename"):
+                # A jump host of which ssh_config says nothing takes the host's own key.
+                hop.connect_kwargs = {**hop.connect_kwargs, **_key_options(ssh.identity_file)}
             _settle(hop, ssh.connect_timeout)
             # A jump host opens a channel to the next hop; paramiko would wait an hour for it.
             hop.connect_kwargs["channel_timeout"] = beyond_s or hop.connect_timeout

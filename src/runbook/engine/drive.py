@@ -8,10 +8,11 @@ its footprint was shown and confirmed, and only after its intent is on disk.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from runbook.model.effects import Change, Drive, Effect, Now, Observe, Say, Sleep, Together
@@ -40,6 +41,8 @@ class World:
 
     doors: Mapping[type[Effect[Any]], Door]
     rehearsal: bool
+    #: Set by the first interrupt.
+    interrupted: threading.Event = field(default_factory=threading.Event)
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
@@ -95,13 +98,20 @@ class _Driver:
                 return self._notice("said", {"stage": stage, "text": text})
             case Now():
                 return self._world.clock()
-            case Sleep(seconds=seconds):
-                left = max(0.0, self._deadline - self._world.clock())
-                return self._world.sleep(min(seconds, left))
+            case Sleep(seconds=seconds, cut_short=cut_short):
+                return self._sleep(seconds, cut_short=cut_short)
             case Together(effects=effects):
                 return self._together(effects)
             case _:
                 return self._door(effect).perform(effect)
+
+    def _sleep(self, seconds: float, *, cut_short: bool) -> bool:
+        """Wait, but not beyond the task's time limit; say whether the whole time has passed."""
+        left = max(0.0, self._deadline - self._world.clock())
+        if cut_short:
+            return not self._world.interrupted.wait(min(seconds, left))
+        self._world.sleep(min(seconds, left))
+        return seconds <= left
 
     def _together(self, effects: tuple[Observe[Any], ...]) -> tuple[Any, ...]:
         def look(effect: Observe[Any]) -> Any:

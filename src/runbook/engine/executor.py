@@ -66,6 +66,7 @@ class LocalExecutor:
     def interrupt(self) -> tuple[str, ...]:
         """Start nothing more; return the keys of tasks in flight, which are seen to their end."""
         self._interrupted.set()
+        self._performer.world.interrupted.set()
         return tuple(sorted(self._in_flight))
 
     def run(self, plan: Plan) -> RunOutcome:

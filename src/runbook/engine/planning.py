@@ -15,6 +15,7 @@ from runbook.model.fleet import Fleet
 from runbook.model.inventory import Closed
 from runbook.model.parameters import resolve
 from runbook.model.plan import Node, Plan
+from runbook.model.step import Bound
 from runbook.model.templates import Scope, expand_all
 from runbook.model.validation import problems_of
 
@@ -37,8 +38,10 @@ def make_plan(
     params = resolve(playbook.frame.parameters, given, playbook.name)
     found = Problems()
     scope = {"target": target, "params": params}
-    nodes = [_node(playbook, step, fleet, scope, found) for step in playbook.steps]
+    bounds: list[Bound] = []
+    nodes = [_node(playbook, step, fleet, scope, found, bounds) for step in playbook.steps]
     found.raise_if_any()
+    _check_bounds(bounds)
     return Plan(
         engine=CURRENT,
         playbook=playbook.name,
@@ -77,13 +80,33 @@ def _check_count(playbook: Playbook, count: int, target: str) -> None:
         )
 
 
-def _node(
-    playbook: Playbook, step: RawStep, fleet: Fleet, scope: Scope, found: Problems
+def _check_bounds(bounds: list[Bound]) -> None:
+    """A bound holds for the run: two steps must not each take the whole of it."""
+    taken: dict[str, int] = {}
+    for bound in bounds:
+        taken[bound.of] = taken.get(bound.of, 0) + bound.takes
+        if taken[bound.of] > bound.most:
+            raise UsageError(
+                f"the steps together may take {taken[bound.of]} {bound.of}; no run may take more"
+                f" than {bound.most}",
+                hint=bound.hint,
+            )
+
+
+def _node(  # noqa: PLR0917
+    playbook: Playbook,
+    step: RawStep,
+    fleet: Fleet,
+    scope: Scope,
+    found: Problems,
+    bounds: list[Bound],
 ) -> Node | None:
     path = ("steps", step.index, step.verb.verb)
     try:
         filled = expand_all(_keep_host(step.args), scope)
         args = step.verb.args.model_validate(_without_none(_restore_host(filled)))
+        bound = step.verb.bound(args, fleet)
+        bounds += [] if bound is None else [bound]
         return _freeze(step, args, fleet)
     except ValidationError as error:
         found.problems += problems_of(error, step.verb.args, playbook.document, path)

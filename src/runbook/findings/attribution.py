@@ -15,15 +15,13 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from runbook.model.application_name import as_server_keeps
 from runbook.model.diagnosis import Owner
 
 if TYPE_CHECKING:
     from runbook.model.fleet import Fleet, ResolvedHost
     from runbook.model.inventory import Service
     from runbook.model.sessions import Session, Snapshot
-
-#: The server keeps this many bytes of an application_name (NAMEDATALEN - 1).
-NAME_BYTES = 63
 
 #: Interactive clients name themselves so; such a session belongs to a person, not to a pool.
 CONSOLES = ("psql", "pgadmin", "dbeaver", "datagrip", "pgcli", "tableplus", "pg_activity")
@@ -169,19 +167,6 @@ def same_server(database: str, fleet: Fleet) -> tuple[str, ...]:
         for name, other in known.items()
     }
     return tuple(name for name, place in places.items() if place == places[database])
-
-
-def as_server_keeps(name: str, version_num: int) -> str:
-    r"""Return an application_name as pg_stat_activity shows it.
-
-    What is no printable ASCII becomes `?` up to PostgreSQL 15 and `\xNN` from 16 on, byte by byte;
-    then it is cut to 63 bytes (measured on 12 to 18).
-    """
-    kept = []
-    for byte in name.encode("utf-8"):
-        plain = 32 <= byte <= 126
-        kept.append(chr(byte) if plain else f"\\x{byte:02x}" if version_num >= 160000 else "?")
-    return "".join(kept)[:NAME_BYTES]
 
 
 class _Mapper:

@@ -126,7 +126,11 @@ def _advice(proved: int, owners: tuple[Owner, ...]) -> str:
             "Which of them are lost cannot be told safely now (busy a moment ago, hidden or"
             f" protected), so none would be terminated. {cure}"
         )
-    return f"{count(proved, 'session')} may be ended safely; each is checked again first. {cure}"
+    return (
+        f"{count(proved, 'session')} too many: how many is proved by the count, which ones is"
+        " inferred from how long they have been idle; a pool opens anew what it misses. Each is"
+        f" checked again before it is ended. {cure}"
+    )
 
 
 def _suspicion(view: View, plan: TerminationPlan, policy: LeakPolicy) -> Finding:

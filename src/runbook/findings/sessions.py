@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbook.findings.masking import masked
 from runbook.model.effects import Question
 from runbook.model.sessions import Session
 
@@ -51,13 +52,13 @@ SELECT a.pid, a.backend_type, a.wait_event_type, a.wait_event, a.state, a.applic
 
 
 def session_from(row: dict[str, Any]) -> Session:
-    """Return one row of the question as a Session."""
+    """Return one row of the question as a Session; the values in its statement are masked."""
     return Session(
         **{
             **row,
             "database": _text(row["database"]),
             "role": _text(row["role"]),
-            "query": _text(row["query"]) or "",
+            "query": masked(_text(row["query"]) or ""),
             "application_name": row["application_name"] or "",
         }
     )

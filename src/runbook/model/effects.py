@@ -198,10 +198,15 @@ class ReadSql(Observe[Rows]):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sleep(Observe[None]):
-    """Wait."""
+class Sleep(Observe[bool]):
+    """Wait; the outcome is whether the whole time has passed.
+
+    A wait on which nothing hangs (a watch after the work is done) may be `cut_short` by an
+    interrupt; a wait for a host in flight is not.
+    """
 
     seconds: float
+    cut_short: bool = False
 
     def sentence(self) -> str:
         return f"wait {self.seconds:g}s"

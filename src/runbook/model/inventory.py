@@ -21,6 +21,11 @@ from runbook.model.units import Amount, Duration, Floor
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")]
 
+#: A host name or an IP address; nothing that ssh could take for an option.
+Address = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:\[][A-Za-z0-9.:%_\[\]-]{0,252}$")]
+#: One systemd unit: no glob, no option.
+UnitName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:][A-Za-z0-9:_.@\\-]{0,254}$")]
+
 
 def _word(value: object) -> object:
     """A whole number is as good a word of a command as a quoted one; nothing else is a guess."""
@@ -70,7 +75,9 @@ class Ssh(Closed):
 class Host(Closed):
     """One machine."""
 
-    address: str | None = Field(None, description="where it is reached; its name, when left out")
+    address: Address | None = Field(
+        None, description="where it is reached; its name, when left out"
+    )
     connection: Literal["ssh", "local"] = Field(
         "ssh", description="local: commands run on the machine that runs runbook, without SSH"
     )
@@ -247,7 +254,9 @@ class Service(Closed):
     """An application that runs on hosts and holds database connections."""
 
     hosts: str = Field(description="a selector: names, groups, expressions")
-    unit: str | None = Field(None, description="the systemd unit; the service's name, if left out")
+    unit: UnitName | None = Field(
+        None, description="the systemd unit; the service's name, if left out"
+    )
     manager: Literal["systemd"] | Manager = "systemd"
     database: Name | None = None
     role: str | None = Field(None, description="the database role that it logs in as")

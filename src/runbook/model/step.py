@@ -34,6 +34,19 @@ Phase = Callable[[Any, StepContext], Drive[Result]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Bound:
+    """A bound of the inventory on what one run may touch: the steps of a plan share it."""
+
+    #: `sessions terminated on prod-db-01`.
+    of: str
+    #: What this step may take, at most, and what the whole run may.
+    takes: int
+    most: int
+    #: What to change when the steps together may take more.
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StepType:
     """One verb."""
 
@@ -53,6 +66,8 @@ class StepType:
     flow: Literal["single", "rolling"] = "single"
     #: What is locked while it changes something.
     lock: Callable[[Any], str | None] = lambda _args: None
+    #: What a step may take of a bound that holds for a whole run; see `Bound`.
+    bound: Callable[[Any, Fleet], Bound | None] = lambda _args, _fleet: None
     #: Values that the plan freezes for a rolling flow: batches, min_available, max_failures.
     freeze: Callable[[Any, Fleet], Mapping[str, Any]] = lambda _args, _fleet: {}
     default_timeout_s: float = 600.0

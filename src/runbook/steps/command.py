@@ -8,7 +8,7 @@ from pydantic import Field
 
 from runbook.model.document import visible
 from runbook.model.effects import ChangeCommand, CommandOutcome, Drive, ReadCommand, ask
-from runbook.model.errors import CommandFailed, ConnectionLost
+from runbook.model.errors import CommandFailed, ConnectionLost, NotStarted
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Argv, Closed
 from runbook.model.plan import Result
@@ -47,12 +47,15 @@ def act(args: CommandArgs, ctx: StepContext) -> Drive[Result]:
         return _judge(args, (yield from ask(look)))
     try:
         outcome = yield from ask(_change(args, ctx))
+    except NotStarted as error:
+        return Result(status="failed", summary=error.message, hint=error.hint or "")
     except (ConnectionLost, CommandFailed) as error:
         host = ctx.fleet.host(ctx.target)
         sudo = ("sudo",) if args.sudo else ()
-        why = f"{error.message} ({error.hint})" if error.hint else error.message
         by_hand = (on_host(host, (*sudo, *_argv(args, ctx))),)
-        return Result(status="unknown", summary=why, by_hand=by_hand)
+        return Result(
+            status="unknown", summary=error.message, hint=error.hint or "", by_hand=by_hand
+        )
     return _judge(args, outcome)
 
 

@@ -6,14 +6,16 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
+from runbook.model.application_name import ESCAPES_SINCE, as_server_keeps
 from runbook.model.effects import ReadSql, Rows
+from runbook.model.errors import UsageError
 from runbook.model.fleet import Fleet, ResolvedHost
 from runbook.model.inventory import Service
 from runbook.model.systemd import Unfit
 from runbook.model.templates import placeholders
 
-#: PostgreSQL cuts application_name to this many bytes (NAMEDATALEN - 1).
-_LONGEST_NAME = 63
+#: One version of each way to keep a name that is no plain ASCII.
+_KEEPERS = (ESCAPES_SINCE - 1, ESCAPES_SINCE)
 
 #: One statement, so that the clock, the limits and the counts belong together. The usable slots
 #: follow `runbook.model.sessions.Limits.usable`; only client backends hold slots.
@@ -35,7 +37,10 @@ WITH session AS (
            count(*) FILTER (WHERE mine AND backend_start < %(since)s::timestamptz) AS old
     FROM (
         SELECT *,
-               (%(application)s::text IS NULL OR application_name = %(application)s::text)
+               (%(application)s::text IS NULL
+                OR application_name = CASE
+                       WHEN current_setting('server_version_num')::int >= 160000
+                       THEN %(application)s::text ELSE %(application_before_16)s::text END)
                AND (%(address)s::inet IS NULL OR client_addr = %(address)s::inet)
                AND (%(role)s::text IS NULL OR usename = %(role)s::text) AS mine
         FROM session
@@ -54,18 +59,21 @@ class Sessions:
     """How one host's sessions are told from all others in pg_stat_activity."""
 
     database: str
+    #: As the service declares it.
     application: str | None
     address: str | None
     role: str | None
 
     def look(self, since: str | None = None) -> ReadSql:
         """Ask once; sessions that began before `since` (the server's own text) count as old."""
+        before_16, kept = _kept(self.application) if self.application else (None, None)
         return ReadSql(
             database=self.database,
             sql=_SQL,
             parameters=(
                 ("since", since),
-                ("application", self.application),
+                ("application", kept),
+                ("application_before_16", before_16),
                 ("address", self.address),
                 ("role", self.role),
             ),
@@ -82,16 +90,15 @@ def sessions_of(service: Service, host: ResolvedHost, fleet: Fleet) -> Sessions 
     if service.database is None:
         return None
     template = service.application_name
-    application = _cut(fleet.expand(template, host)) if template else None
-    by_name = any(name.startswith("host.") for name in placeholders(template or ""))
-    address = None if by_name else _own_address(service, host, fleet)
-    if not by_name and address is None:
+    application = fleet.expand(template, host) if template else None
+    why = _unnamed(service, host, fleet)
+    address = _own_address(service, host, fleet) if why else None
+    if why and address is None:
         return Unfit(
             problem=f"the sessions of {host.name} cannot be told apart in {service.database}:"
-            f" application_name does not name the host, and {host.address} is no address of its"
-            " own",
+            f" {why}, and {host.address} is no address of its own",
             hint="let the app set application_name per host, and declare it in the inventory:"
-            " application_name: NAME-${host.name}",
+            " application_name: NAME-${host.name}, short and in plain ASCII",
         )
     return Sessions(
         database=service.database, application=application, address=address, role=service.role
@@ -134,8 +141,42 @@ def database_problem(row: dict[str, Any], headroom: int) -> str | None:
     return None
 
 
-def _cut(name: str) -> str:
-    return name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+def unnamed_warning(row: dict[str, Any], sessions: Sessions, *, host_up: bool) -> str | None:
+    """Warn when a gate that goes by name would pass without having seen anything."""
+    if not host_up or sessions.address is not None or row["sessions"]:
+        return None
+    return (
+        f"no session with {sessions} in {sessions.database}, though the service runs: is"
+        " application_name set as declared? the database gate could prove nothing"
+    )
+
+
+def _unnamed(service: Service, host: ResolvedHost, fleet: Fleet) -> str | None:
+    """Say why application_name does not tell this host's sessions apart, or None when it does."""
+    template = service.application_name or ""
+    if not any(name.startswith("host.") for name in placeholders(template)):
+        return "application_name does not name the host"
+    others = [other for other in fleet.select(service.hosts) if other != host.name]
+    twins = [other for other in others if _same_name(template, host, fleet.host(other), fleet)]
+    if not twins:
+        return None
+    return f"the server keeps the same application_name for {', '.join(twins[:3])}"
+
+
+def _same_name(template: str, one: ResolvedHost, other: ResolvedHost, fleet: Fleet) -> bool:
+    try:
+        names = zip(
+            _kept(fleet.expand(template, one)), _kept(fleet.expand(template, other)), strict=True
+        )
+    except UsageError:  # the other host has no such name, and none of its sessions bears ours
+        return False
+    return any(mine == theirs for mine, theirs in names)
+
+
+def _kept(name: str) -> tuple[str, str]:
+    """Return a name as the server keeps it: before PostgreSQL 16, and from it on."""
+    before_16, since_16 = (as_server_keeps(name, version) for version in _KEEPERS)
+    return before_16, since_16
 
 
 def _own_address(service: Service, host: ResolvedHost, fleet: Fleet) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runbook.model.step import StepType
 from runbook.steps.rolling_admit import admit
-from runbook.steps.rolling_args import RollingArgs, freeze, targets
+from runbook.steps.rolling_args import RollingArgs, bound, freeze, targets
 from runbook.steps.rolling_host import restart
 from runbook.steps.rolling_preflight import preflight
 
@@ -24,5 +24,6 @@ ROLLING = StepType(
     flow="rolling",
     lock=lambda args: f"service {args.service}",
     freeze=freeze,
+    bound=bound,
     default_timeout_s=_DEFAULT_TIMEOUT_S,
 )

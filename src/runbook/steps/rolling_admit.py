@@ -98,7 +98,10 @@ def _denied(budget: Budget, limit: float) -> Result:
             f"a batch of {len(budget.batch)} of {len(budget.health)} hosts can never leave"
             f" {budget.floor} healthy"
         )
-        hint = "use smaller batches or a lower min_available; 0 lets the service go down meanwhile"
+        hint = (
+            "use smaller batches or a lower min_available; -p min_available=0 lets the service go"
+            " down meanwhile"
+        )
     else:
         what = f"not enough healthy hosts within {format_duration(limit)}: {budget}"
         hint = "mend the hosts that are not healthy, or lower min_available"

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from runbook.model.errors import UsageError
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Closed, GateTiming, Service
+from runbook.model.step import Bound
 from runbook.model.units import Amount, Duration, Floor, amount_ceil, amount_floor
 from runbook.steps.gates import gate_looks
 from runbook.steps.service_manager import manager_of
@@ -104,6 +105,19 @@ def targets(args: RollingArgs, fleet: Fleet) -> tuple[str, ...]:
             )
     _check_count(args, service, chosen)
     return chosen
+
+
+def bound(args: RollingArgs, fleet: Fleet) -> Bound | None:
+    """Return what the step takes of the service's `max_hosts`."""
+    most = fleet.service(args.service).max_hosts
+    if most is None:
+        return None
+    return Bound(
+        of=f"hosts of {args.service}",
+        takes=len(targets(args, fleet)),
+        most=most,
+        hint="narrow the steps with hosts, or raise max_hosts in the inventory",
+    )
 
 
 def freeze(args: RollingArgs, fleet: Fleet) -> Mapping[str, Any]:

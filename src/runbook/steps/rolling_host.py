@@ -160,11 +160,8 @@ def _restarting(journey: _Journey) -> Drive[Trouble | None]:
     yield from ask(Say(stage="restarting", text=change.sentence()))
     try:
         outcome = yield from ask(change)
-    except Unreachable as error:
-        return Trouble(status="unreachable", why=f"nothing was restarted: {error.message}")
-    except NotStarted as error:
-        why = f"nothing was restarted: {error.message}"
-        return Trouble(status="failed", why=why, hint=error.hint or "")
+    except (Unreachable, NotStarted) as error:
+        return _untouched(error)
     except (ConnectionLost, CommandFailed) as error:
         return (yield from _find_out(journey, error.message))
     journey.asked = journey.in_doubt = True
@@ -252,8 +249,7 @@ def _note_before(journey: _Journey) -> Drive[Trouble | None]:
     seen, *rows = yield from ask(Together(effects=looks))  # type: ignore[arg-type]
     for outcome in (seen, *rows):
         if isinstance(outcome, DoorError):
-            status: Status = "unreachable" if isinstance(outcome, Unreachable) else "failed"
-            return Trouble(status=status, why=f"nothing was restarted: {outcome.message}")
+            return _untouched(outcome)
     unfit = manager.unfit(seen)
     if unfit is not None:
         why = f"nothing was restarted: {unfit.problem}"
@@ -262,6 +258,13 @@ def _note_before(journey: _Journey) -> Drive[Trouble | None]:
     journey.first_row = row_of(rows[0]) if rows else {}
     journey.since = journey.first_row.get("now")
     return None
+
+
+def _untouched(error: DoorError) -> Trouble:
+    """The restart was certainly not made."""
+    status: Status = "unreachable" if isinstance(error, Unreachable) else "failed"
+    why = f"nothing was restarted: {error.message}"
+    return Trouble(status=status, why=why, hint=error.hint or "")
 
 
 def _find_out(journey: _Journey, lost: str) -> Drive[Trouble | None]:
@@ -275,6 +278,7 @@ def _find_out(journey: _Journey, lost: str) -> Drive[Trouble | None]:
         standing = yield from _look(journey)
         if isinstance(standing, Standing):
             if standing.verdict == "up":
+                journey.answer_lost = False
                 return None
             if standing.verdict == "down":
                 return Trouble(status="failed", why=f"{standing.text} ({lost})")
@@ -309,7 +313,7 @@ def _look(journey: _Journey) -> Drive[Standing | DoorError]:
 
 
 def _judged(journey: _Journey, outcome: Any) -> Standing | DoorError:
-    standing = outcome
+    standing: Standing | DoorError = outcome
     if not isinstance(outcome, DoorError):
         journey.seen = outcome
         standing = journey.subject.manager.standing(outcome, journey.before)

@@ -26,7 +26,7 @@ from runbook.model.step import StepContext
 from runbook.model.sudo import LIST_ARGV, sudo_problem, sudo_user, sudoers_line
 from runbook.model.systemd import Unfit, parse_span, start_limit_warning, start_seconds
 from runbook.model.units import format_duration
-from runbook.steps.database_gate import Sessions, row_of, unfit_database
+from runbook.steps.database_gate import Sessions, row_of, unfit_database, unnamed_warning
 from runbook.steps.gates import answer_in_words, gate_problem, unaskable
 from runbook.steps.rolling_args import RollingArgs
 from runbook.steps.rolling_subject import Subject, http_replies, subject_of
@@ -157,6 +157,9 @@ def _judge_database(found: _Found, sessions: Sessions, outcome: Rows | DoorError
         )
     row = row_of(outcome)
     unfit = unfit_database(row, sessions, host_up=found.healthy)
+    if unfit is None:
+        warning = unnamed_warning(row, sessions, host_up=found.healthy)
+        found.warnings += [warning] if warning else []
     found.data["database"] = {
         "name": sessions.database,
         "by": str(sessions),

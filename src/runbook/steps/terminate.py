@@ -8,7 +8,7 @@ from runbook.model.effects import AskDatabase, Drive, Effect, Say, SignalSession
 from runbook.model.leaks import LeakedSession, TerminationPlan
 from runbook.model.plan import Result
 from runbook.model.sessions import SessionId, Snapshot
-from runbook.model.step import StepContext, StepType
+from runbook.model.step import Bound, StepContext, StepType
 from runbook.steps.terminate_args import TerminateArgs, slots_missing
 from runbook.steps.terminate_batches import Progress, terminate
 from runbook.steps.terminate_watch import Back, watch
@@ -27,10 +27,9 @@ def prepare(args: TerminateArgs, context: StepContext) -> Drive[Result]:
     missing = _missing_grants(snapshot)
     if missing:
         return Result(status="refused", summary=missing)
-    sessions = plan.sessions[: _cap(args, context)]
-    need = max(plan.wanted, slots_missing(args, snapshot.used, snapshot.usable))
-    if args.which == "leaked" and need <= 0:
-        sessions = ()
+    slots_short = slots_missing(args, snapshot.used, snapshot.usable)
+    need = max(plan.wanted, slots_short)
+    sessions = _relieving(args, plan, slots_short)[: _cap(args, context)]
     ids = tuple(leaked.session.id for leaked in sessions)
     touches = SignalSessions(database=args.database, sessions=ids).footprint()
     summary = _prepared_summary(args, snapshot, plan, len(sessions))
@@ -68,6 +67,20 @@ def _missing_grants(snapshot: Snapshot) -> str:
     what = " nor ".join(thing for thing, _ in lacks)
     grants = " ".join(grant for _, grant in lacks)
     return f"{limits.role!r} may not {what} on {snapshot.database}: {grants}"
+
+
+def _relieving(
+    args: TerminateArgs, plan: TerminationPlan, slots_short: int
+) -> tuple[LeakedSession, ...]:
+    """Return the sessions whose end relieves what is short: the server, or a limit of its own."""
+    if args.which == "blockers" or slots_short > 0:
+        return plan.sessions
+    short = {(limit.kind, limit.name) for limit in plan.short}
+    return tuple(
+        leaked
+        for leaked in plan.sessions
+        if short & {("role", leaked.session.role), ("database", leaked.session.database)}
+    )
 
 
 def _cap(args: TerminateArgs, context: StepContext) -> int:
@@ -168,14 +181,7 @@ def act(args: TerminateArgs, context: StepContext) -> Drive[Result]:
     snapshot, plan = yield from _look(args, context)
     queue = _still_proved(plan, shown)
     before = {"used": snapshot.used, "usable": snapshot.usable, "at": ""}
-    short = slots_missing(args, snapshot.used, snapshot.usable)
-    progress = Progress(
-        args=args,
-        before=before,
-        after=dict(before),
-        shown=shown,
-        own_limits=plan.wanted if plan.wanted > short else 0,
-    )
+    progress = Progress(args=args, before=before, after=dict(before), shown=shown)
     progress.moved = [pid for pid in shown if pid not in {s.pid for s in queue}]
     yield from terminate(progress, queue)
     back = None if progress.trouble else (yield from watch(progress))
@@ -236,7 +242,7 @@ def _result(progress: Progress, back: Back | None) -> Result:
         "in_doubt": progress.in_doubt,
         "before": progress.before,
         "after": progress.after,
-        "headroom_reached": progress.need <= 0,
+        "headroom_reached": not progress.short,
         "came_back": back.owners if back else {},
         "watched_s": back.after_s if back else 0.0,
         "trouble": progress.trouble or (back.trouble if back else ""),
@@ -278,10 +284,17 @@ def _summary(progress: Progress, data: Mapping[str, Any]) -> str:
     if data["trouble"]:
         parts.append(data["trouble"])
     elif progress.args.which == "leaked" and not data["headroom_reached"]:
-        parts.append(f"{progress.args.headroom}% headroom not reached: no more are proved leaked")
+        parts.append(f"{_not_reached(progress)}: no more are proved leaked")
     if data["advice"]:
         parts.append(data["advice"])
     return "; ".join(parts)
+
+
+def _not_reached(progress: Progress) -> str:
+    """Say what lacks headroom: `20% headroom not reached`, `… of role app not reached`."""
+    limits = [f"{kind} {name}" for kind, name in progress.short if kind != "slots"]
+    of = f" of {', '.join(limits)}" if len(limits) == len(progress.short) else ""
+    return f"{progress.args.headroom}% headroom{of} not reached"
 
 
 def _by_hand(progress: Progress) -> tuple[str, ...]:
@@ -292,6 +305,18 @@ def _by_hand(progress: Progress) -> tuple[str, ...]:
     columns = "pid, usename, state, backend_start, state_change"
     listed = ", ".join(map(str, pids))
     return check, f"SELECT {columns} FROM pg_stat_activity WHERE pid IN ({listed});"  # noqa: S608 - pids
+
+
+def _bound(args: TerminateArgs, fleet: Fleet) -> Bound | None:
+    most = fleet.database(args.database).max_terminated
+    if most is None:
+        return None
+    return Bound(
+        of=f"sessions of {args.database}",
+        takes=min(args.max_sessions, most),
+        most=most,
+        hint="lower max_sessions of the steps, or raise max_terminated in the inventory",
+    )
 
 
 def _targets(args: TerminateArgs, _fleet: Fleet) -> tuple[str, ...]:
@@ -308,4 +333,7 @@ TERMINATE = StepType(
     # Repeating is safe: a session that is gone or moved is not signalled again.
     after_crash="repeat",
     lock=lambda args: f"database {args.database}",
+    bound=_bound,
+    # The longest watch is the user's choice; everything else ends within seconds.
+    default_timeout_s=4 * 3600.0,
 )

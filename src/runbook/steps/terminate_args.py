@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from runbook.model.inventory import Closed, Name
-from runbook.model.leaks import LeakPolicy
+from runbook.model.leaks import LeakPolicy, missing
 from runbook.model.units import Duration, Percent
 
 
@@ -44,5 +44,4 @@ class TerminateArgs(Closed):
 
 def slots_missing(args: TerminateArgs, used: int, usable: int) -> int:
     """Return how many slots are missing for the wanted headroom; 0 or less when there is enough."""
-    wanted_free = -(-usable * args.headroom // 100)
-    return wanted_free - (usable - used)
+    return missing(usable, used, args.headroom)

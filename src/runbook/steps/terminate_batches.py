@@ -19,10 +19,11 @@ from runbook.model.effects import (
     ask,
 )
 from runbook.model.errors import ConnectionLost, DoorError, MissingGrant
+from runbook.model.leaks import missing
 from runbook.steps.terminate_args import TerminateArgs, slots_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from runbook.model.sessions import SessionId
 
@@ -47,6 +48,41 @@ SELECT count(*) FILTER (WHERE NOT coalesce(r.rolsuper, false)) AS used,
 """,
 )
 
+#: Roles' and databases' own limits, and how many sessions count against each: superusers never do,
+#: and a limit of 0 keeps everyone out on purpose.
+LIMITS = Question(
+    name="own-limits",
+    sql="""
+WITH held AS (
+    SELECT a.usesysid, a.datid
+      FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+     WHERE a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
+       AND NOT r.rolsuper
+)
+SELECT 'role' AS kind, rolname::text AS name, rolconnlimit AS connlimit,
+       (SELECT count(*) FROM held WHERE usesysid = r.oid) AS used
+  FROM pg_catalog.pg_roles r WHERE rolconnlimit > 0 AND NOT rolsuper
+UNION ALL
+SELECT 'database', datname::text, datconnlimit,
+       (SELECT count(*) FROM held WHERE datid = d.oid)
+  FROM pg_catalog.pg_database d WHERE datconnlimit > 0 AND datallowconn
+""",
+)
+
+#: Sessions that are exactly as they were when a signal to them was asked for.
+_UNTOUCHED = """
+SELECT a.pid, coalesce(r.rolsuper, false) AS superuser,
+       pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE') AS granted,
+       quote_ident(current_user) AS us
+  FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+ WHERE (a.pid, a.backend_start AT TIME ZONE 'UTC', a.state_change AT TIME ZONE 'UTC')
+       IN ({triples})
+"""
+
+#: What lacks headroom: ("slots", ""), ("role", NAME) or ("database", NAME).
+Bound = tuple[str, str]
+_SLOTS: Bound = ("slots", "")
+
 _LEFT = """
 SELECT pid FROM pg_catalog.pg_stat_activity
  WHERE (pid, backend_start AT TIME ZONE 'UTC') IN ({pairs})
@@ -64,27 +100,57 @@ class Progress:
     shown: Mapping[int, Mapping[str, Any]]
     terminated: list[int] = field(default_factory=list)
     moved: list[int] = field(default_factory=list)
-    #: Signalled, and still there after the wait.
+    #: Signalled, and not seen to be gone.
     lingering: list[int] = field(default_factory=list)
     #: Not to be signalled by our role, and the server's words with the GRANT.
     denied: list[int] = field(default_factory=list)
     denial: str = ""
     #: Of a batch whose connection broke while it was signalled.
     in_doubt: list[int] = field(default_factory=list)
-    #: Sessions to end for the headroom of a full role's or database's own limit; 0 when the
-    #: server's slots are what is short.
-    own_limits: int = 0
+    #: Roles' and databases' own limits, as the server told them last.
+    limits: Sequence[Mapping[str, Any]] = ()
     #: Why the work ended early, if it did.
     trouble: str = ""
 
     @property
-    def need(self) -> int:
-        short = slots_missing(self.args, self.after["used"], self.after["usable"])
-        return max(short, self.own_limits - len(self.terminated))
+    def short(self) -> dict[Bound, int]:
+        """How many sessions are to go for the headroom, by what is short of it.
 
-    @property
-    def enough(self) -> bool:
-        return self.args.which == "leaked" and self.need <= 0
+        A limit counts if any of the shown sessions does against it: no other can be relieved.
+        """
+        found = {_SLOTS: slots_missing(self.args, self.after["used"], self.after["usable"])}
+        concerned = {bound for pid in self.shown for bound in self._bounds(pid)}
+        for row in self.limits:
+            bound = (row["kind"], row["name"])
+            if bound in concerned:
+                found[bound] = missing(row["connlimit"], row["used"], self.args.headroom)
+        return {bound: count for bound, count in found.items() if count > 0}
+
+    def seen_gone(self, pids: Sequence[int]) -> None:
+        """Count signalled sessions as terminated, each once."""
+        gone = [pid for pid in self.lingering if pid in pids]
+        self.terminated += gone
+        self.lingering = [pid for pid in self.lingering if pid not in gone]
+
+    def next_batch(self, waiting: Sequence[SessionId], most: int) -> list[SessionId]:
+        """Return the next sessions, at most `most`: only those that relieve what is short."""
+        if self.args.which == "blockers":
+            return list(waiting[:most])
+        left = self.short
+        batch: list[SessionId] = []
+        for session in waiting:
+            bounds = self._bounds(session.pid)
+            if any(left.get(bound, 0) > 0 for bound in bounds):
+                batch.append(session)
+                # It counts against all of its bounds, whichever of them it was taken for.
+                left = {bound: count - (bound in bounds) for bound, count in left.items()}
+            if len(batch) == most:
+                break
+        return batch
+
+    def _bounds(self, pid: int) -> tuple[Bound, ...]:
+        session = self.shown[pid]
+        return (_SLOTS, ("role", session["role"]), ("database", session["database"]))
 
 
 def terminate(progress: Progress, queue: Sequence[SessionId]) -> Drive[None]:
@@ -94,12 +160,11 @@ def terminate(progress: Progress, queue: Sequence[SessionId]) -> Drive[None]:
     args = progress.args
     batch_size = min(args.batch_max, max(1, len(queue) * args.batch_share // 100))
     try:
-        progress.before = progress.after = yield from read_slots(args.database)
+        yield from _read_bounds(progress)
+        progress.before = progress.after
         waiting = list(queue)
-        while waiting and not progress.enough:
-            # The last batch takes no more than what is missing.
-            room = batch_size if args.which == "blockers" else min(batch_size, progress.need)
-            batch, waiting = waiting[:room], waiting[room:]
+        while batch := progress.next_batch(waiting, batch_size):
+            waiting = [session for session in waiting if session not in batch]
             yield from _one_batch(progress, batch)
     except DoorError as error:
         progress.trouble = words(error)
@@ -116,46 +181,97 @@ def _one_batch(progress: Progress, batch: Sequence[SessionId]) -> Drive[None]:
     try:
         signalled = yield from ask(SignalSessions(database=database, sessions=tuple(batch)))
     except MissingGrant as error:
-        # These cannot be signalled by us; the others may well be.
-        progress.denied += progress.in_doubt
         progress.in_doubt = []
-        progress.denial = words(error)
+        yield from _sort_out(progress, batch, words(error))
         return
     except DoorError as error:
         if not isinstance(error, ConnectionLost):
             progress.in_doubt = []
         raise
     progress.in_doubt = []
-    progress.terminated += signalled
-    progress.moved += [s.pid for s in batch if s.pid not in signalled]
+    # A signal is a request: they count as terminated once they are seen to be gone.
+    progress.lingering += signalled
+    yield from _sort_out(progress, [s for s in batch if s.pid not in signalled])
     yield from _until_gone(progress, [s for s in batch if s.pid in signalled])
     slots, count = progress.after, len(progress.terminated)
     text = f"{count} terminated; {slots['used']} of {slots['usable']} slots in use"
     yield from ask(Say(stage="terminating", text=text))
 
 
+def _sort_out(progress: Progress, spared: Sequence[SessionId], denial: str = "") -> Drive[None]:
+    """Tell sessions that moved from those that the server would not let us signal.
+
+    Who was not signalled, and is exactly as it was, was denied.
+    """
+    pids = [session.pid for session in spared]
+    # Until the server says which is which, all are taken for what is likelier.
+    (progress.denied if denial else progress.moved).extend(pids)
+    progress.denial = denial or progress.denial
+    question = _untouched(spared)
+    if question is None:
+        return
+    answers = yield from ask(AskDatabase(database=progress.args.database, questions=(question,)))
+    rows = answers.rows.get(question.name)
+    if rows is None:
+        return
+    denied = [row["pid"] for row in rows]
+    progress.denied = [p for p in progress.denied if p not in pids] + denied
+    progress.moved = [p for p in progress.moved if p not in denied + pids]
+    progress.moved += [pid for pid in pids if pid not in denied]
+    if rows:
+        progress.denial = denial or _why_denied(rows)
+
+
+def _why_denied(rows: Iterable[Mapping[str, Any]]) -> str:
+    reasons = {
+        "a superuser's session needs a superuser"
+        if row["superuser"]
+        else "the server's provider does not let this role"
+        if row["granted"]
+        else f"GRANT pg_signal_backend TO {row['us']};"
+        for row in rows
+    }
+    return "; ".join(sorted(reasons))
+
+
 def _until_gone(progress: Progress, signalled: Sequence[SessionId]) -> Drive[None]:
     """Look until the signalled sessions are gone, at most 2 s; the slots are read along."""
     left_question = _left(signalled)
-    questions = (SLOTS,) if left_question is None else (SLOTS, left_question)
+    questions = (SLOTS, LIMITS) if left_question is None else (SLOTS, LIMITS, left_question)
     started = yield from ask(Now())
     for pause in chain(_LOOK_AGAIN_S, repeat(_LOOK_AGAIN_S[-1])):
         yield from ask(Sleep(seconds=pause))
         answers = yield from ask(AskDatabase(database=progress.args.database, questions=questions))
         if answers.rows.get("slots"):
             progress.after = answers.rows["slots"][0]
-        left = [row["pid"] for row in answers.rows.get("left", [])]
+            progress.limits = answers.rows.get(LIMITS.name, progress.limits)
+        left = {row["pid"] for row in answers.rows.get("left", [])}
+        if "left" in answers.rows:
+            progress.seen_gone([s.pid for s in signalled if s.pid not in left])
         now = yield from ask(Now())
         if not left or now - started > _GONE_WITHIN_S:
-            progress.lingering += left
             return
 
 
-def read_slots(database: str) -> Generator[Effect[Any], Any, dict[str, Any]]:
-    answers = yield from ask(AskDatabase(database=database, questions=(SLOTS,)))
-    if "slots" not in answers.rows:
-        raise DoorError(f"{database} does not tell its slots: {answers.failed.get('slots')}")
-    return answers.rows["slots"][0]
+def _read_bounds(progress: Progress) -> Generator[Effect[Any], Any, None]:
+    database = progress.args.database
+    answers = yield from ask(AskDatabase(database=database, questions=(SLOTS, LIMITS)))
+    for question in (SLOTS, LIMITS):
+        if question.name not in answers.rows:
+            why = answers.failed.get(question.name)
+            raise DoorError(f"{database} does not tell its {question.name}: {why}")
+    progress.after = answers.rows[SLOTS.name][0]
+    progress.limits = answers.rows[LIMITS.name]
+
+
+def _untouched(sessions: Sequence[SessionId]) -> Question | None:
+    """Return a question for the sessions that have not moved since they were looked at."""
+    triples = ", ".join(
+        f"({s.pid:d}, {timestamp(s.backend_start)}, {timestamp(s.state_change)})"
+        for s in sessions
+        if s.backend_start and s.state_change
+    )
+    return Question(name="untouched", sql=_UNTOUCHED.format(triples=triples)) if triples else None
 
 
 def _left(sessions: Sequence[SessionId]) -> Question | None:

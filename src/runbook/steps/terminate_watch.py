@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from runbook.model.effects import AskDatabase, Effect, Question, Say, Sleep, ask
 from runbook.model.errors import DoorError
 from runbook.model.units import format_duration
-from runbook.steps.terminate_batches import SLOTS, Progress, timestamp
+from runbook.steps.terminate_batches import LIMITS, SLOTS, Progress, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -49,7 +49,9 @@ def watch(progress: Progress) -> Generator[Effect[Any], Any, Back]:
     for moment in sorted(progress.args.watch) if progress.terminated else ():
         text = f"until {format_duration(moment)} after, for sessions that come straight back"
         yield from ask(Say(stage="watching", text=text))
-        yield from ask(Sleep(seconds=max(0.0, moment - waited)))
+        whole = yield from ask(Sleep(seconds=max(0.0, moment - waited), cut_short=True))
+        if not whole:
+            return back
         waited = moment
         try:
             back = yield from _count_back(progress, moment)
@@ -67,11 +69,12 @@ def _count_back(progress: Progress, moment: float) -> Generator[Effect[Any], Any
         name="newcomers", sql=_NEWCOMERS.format(since=timestamp(progress.before["at"]))
     )
     answers = yield from ask(
-        AskDatabase(database=progress.args.database, questions=(SLOTS, newcomers))
+        AskDatabase(database=progress.args.database, questions=(SLOTS, LIMITS, newcomers))
     )
     if "newcomers" not in answers.rows or "slots" not in answers.rows:
         raise DoorError("; ".join(answers.failed.values()))
     progress.after = answers.rows["slots"][0]
+    progress.limits = answers.rows.get(LIMITS.name, progress.limits)
     new = {tuple(row[key] for key in _GROUP): row["sessions"] for row in answers.rows["newcomers"]}
     return _judge_back(progress, new, moment)
 

@@ -23,6 +23,8 @@ class SshServer:
     #: Cut the connection when a command contains this, after it has begun.
     cut_on: str = "\0"
     logins: int = 0
+    #: As a jump host it answers this long after it was asked for a way on, and then with a no.
+    tunnel_s: float = 0.0
     port: int = 0
     _transports: list[paramiko.Transport] = field(default_factory=list)
 
@@ -72,6 +74,15 @@ class _Session(paramiko.ServerInterface):  # type: ignore[misc] # paramiko ships
 
     def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002
         return int(paramiko.OPEN_SUCCEEDED)
+
+    def check_channel_direct_tcpip_request(
+        self,
+        chanid: int,  # noqa: ARG002
+        origin: tuple[str, int],  # noqa: ARG002
+        destination: tuple[str, int],  # noqa: ARG002
+    ) -> int:
+        time.sleep(self._server.tunnel_s)
+        return int(paramiko.OPEN_FAILED_CONNECT_FAILED)
 
     def check_channel_exec_request(self, channel: Any, command: bytes) -> bool:
         text = command.decode()

@@ -11,7 +11,7 @@ import pytest
 from runbook.adapters.host_door import KEPT_BYTES
 from runbook.adapters.local_command import LocalDoor
 from runbook.model.effects import ChangeCommand, CommandOutcome, ReadCommand
-from runbook.model.errors import ChangeInRehearsal, CommandFailed
+from runbook.model.errors import ChangeInRehearsal, CommandFailed, NotStarted
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Inventory
 
@@ -87,3 +87,9 @@ def test_a_rehearsal_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ChangeInRehearsal):
         LocalDoor(FLEET, rehearsal=True).perform(change(f"touch {tmp_path}/x"))
     assert not (tmp_path / "x").exists()
+
+
+def test_a_program_that_is_not_there_was_not_started() -> None:
+    effect = ChangeCommand(host="me", argv=("/nowhere/ctl", "restart"), timeout_s=5)
+    with pytest.raises(NotStarted, match="No such file"):
+        LocalDoor(FLEET, rehearsal=False).perform(effect)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -39,7 +38,7 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     file.unlink()
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    os.symlink(victim, file)
+    file.symlink_to(victim)
     with pytest.raises(DoorError, match="cannot be made"):
         locks(tmp_path).hold("database db", "run-2").__enter__()
     assert victim.read_text() == "precious"

@@ -276,6 +276,16 @@ def test_a_server_that_says_nothing(open_door: Any) -> None:
         assert time.monotonic() - began < 5
 
 
+def test_a_jump_host_that_finds_no_way_on(open_door: Any, server: SshServer) -> None:
+    server.tunnel_s = 6
+    jump = f"oncall@127.0.0.1:{server.port}"
+    door = open_door(port=9, jump=jump, connect_timeout="500ms")
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="the jump host did not reach it in time"):
+        run(door, read("true"))
+    assert time.monotonic() - began < 5
+
+
 def test_a_server_that_speaks_something_else(open_door: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +237,9 @@ def test_a_screen_that_has_gone_costs_no_host_its_care(tmp_path: Path) -> None:
     assert len(changes(setting.door)) == 2
 
 
-def test_a_second_interrupt_tells_what_is_known_and_what_goes_on(tmp_path: Path) -> None:
+def test_a_second_interrupt_tells_what_is_known_and_what_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def answer(effect: Effect[Any]) -> Any:
@@ -245,22 +247,20 @@ def test_a_second_interrupt_tells_what_is_known_and_what_goes_on(tmp_path: Path)
             inside.set()
             leave.wait(10)
 
-    setting = Setting(tmp_path, MemoryDoor(answer))
-    executor = setting.executor()
+    def interrupted(futures: Any) -> Any:
+        """Wait as the real one does, until both hosts are at work; then the second Ctrl-C."""
+        real = as_completed(futures)
+        yield next(real)
+        if inside.wait(1):  # never during the looks before, where nothing is changed
+            raise KeyboardInterrupt
+        yield from real
 
-    def twice() -> None:
-        inside.wait(10)
-        executor.interrupt()
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr("runbook.engine.executor.as_completed", interrupted)
+    executor = Setting(tmp_path, MemoryDoor(answer)).executor()
     try:
-        # The signal reaches the main thread, which is the one that waits.
-        threading.Thread(target=twice).start()
         outcome = executor.run(touch_plan())
     finally:
         leave.set()
-        signal.signal(signal.SIGINT, before)
     assert outcome.finish.status == "interrupted"
     assert executor.abandoned == ("touch/act/web-1",)
     assert outcome.results["touch/act/web-0"].status == "ok"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from runbook.findings.attribution import Attribution, as_server_keeps, attribute
+from runbook.findings.attribution import Attribution, attribute
+from runbook.model.application_name import as_server_keeps
 from unit.findings.world import HOSTS, SHOP, fleet, many, session, snapshot
 
 SAME_NAME = {**SHOP, "application_name": "shop"}
@@ -54,12 +55,29 @@ def test_behind_nat_the_budget_is_that_of_all_hosts() -> None:
     assert holder.budget == 30
 
 
-def test_the_address_is_believed_over_the_name() -> None:
-    """Two hosts with one configuration must not look like one host with a leak."""
+def test_name_and_address_that_contradict_each_other_prove_nothing() -> None:
+    """Two hosts with one configuration, or two behind one address, must not look like a leak."""
     seen = snapshot([*many(10), *many(10, client_addr="10.0.1.2")])
     found = attribute(seen, fleet())
     assert places(found) == [("shop", "web-01", 10), ("shop", "web-02", 10)]
+    assert [bool(holder.doubt) for holder in found.holders] == [False, True]
     assert any("come from 10.0.1.2, which is web-02" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("other", [{"role": "cron"}, {"database": "stats"}])
+def test_one_name_of_several_roles_or_databases_proves_nothing(other: dict[str, Any]) -> None:
+    (holder,) = attribute(snapshot([*many(3), session(**other)]), fleet()).holders
+    assert "a count proves nothing" in holder.doubt
+    assert attribute(snapshot(many(3)), fleet()).notes == ()
+
+
+def test_by_address_alone_one_name_is_one_pool_and_several_are_not() -> None:
+    services = {"shop": {"hosts": "web", "database": "db", "pool": {"size": 5}}}
+    seen = snapshot([*many(3, application_name="a"), session(application_name="b")])
+    (holder,) = attribute(seen, fleet(services)).holders
+    assert "several names ('a', 'b')" in holder.doubt
+    (holder,) = attribute(snapshot(many(3, application_name="a")), fleet(services)).holders
+    assert holder.doubt == ""
 
 
 def test_an_unknown_machine_with_a_known_name_is_not_held_against_the_pool() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runbook.model.leaks import LeakPolicy, TerminationPlan
+from runbook.model.leaks import LeakPolicy, ShortLimit, TerminationPlan
 from runbook.model.sessions import Session, Snapshot
 from unit.findings.world import JUDGE, SHOP, fleet, hidden, many, session, snapshot
 
@@ -54,14 +54,22 @@ def test_a_pool_at_its_size_is_left_alone_however_long_it_idles() -> None:
 
 
 def test_outlived_leaves_the_floor() -> None:
-    plan = prove(snapshot(many(10, age_s=4000)), shop(max_lifetime="30m"))
+    plan = prove(snapshot(many(10, age_s=4000)), shop(max_lifetime="30m", retires_idle=True))
     assert {p.rule for p in plan.sessions} == {"outlived"}
     assert len(plan.sessions) == 7
     assert "left as the floor of shop on web-01 (3 sessions)" in reasons(plan)
 
 
 def test_outlived_has_two_minutes_of_grace() -> None:
-    assert prove(snapshot(many(10, age_s=1900)), shop(max_lifetime="30m")).sessions == ()
+    pool = shop(max_lifetime="30m", retires_idle=True)
+    assert prove(snapshot(many(10, age_s=1900)), pool).sessions == ()
+
+
+def test_where_age_is_checked_at_checkout_only_an_old_connection_is_a_suspect() -> None:
+    """SQLAlchemy, Django and psycopg_pool let an idle connection outlive its maximum."""
+    plan = prove(snapshot(many(10, age_s=9000, state_age_s=5000)), shop(max_lifetime="30m"))
+    assert plan.sessions == ()
+    assert {p.rule for p in plan.suspects} == {"idle_age"}
 
 
 def test_idle_in_transaction_within_the_limit_is_left_alone() -> None:
@@ -164,7 +172,78 @@ def test_wanted_is_the_headroom_that_is_missing() -> None:
 
 def test_a_full_role_wants_room_though_the_server_has_it() -> None:
     limits = [{"name": "app", "connlimit": 20}]
-    assert prove(snapshot(many(20), extra={"role-limits": limits})).wanted == 4
+    plan = prove(snapshot(many(20), extra={"role-limits": limits}))
+    assert plan.wanted == 4
+    assert plan.short == (ShortLimit(kind="role", name="app"),)
+
+
+@pytest.mark.parametrize(
+    ("limit", "given"),
+    [
+        ({"name": "app", "connlimit": 0}, {}),
+        ({"name": "boss", "connlimit": 2}, {"role": "boss", "superuser": True}),
+        ({"name": "monitor", "connlimit": 1}, {"role": "monitor"}),
+    ],
+    ids=["keeps everyone out", "superusers are exempt", "nothing leaked counts against it"],
+)
+def test_a_limit_that_terminating_cannot_relieve_wants_nothing(
+    limit: dict[str, Any], given: dict[str, Any]
+) -> None:
+    others = many(2, application_name="other", **given)
+    plan = prove(snapshot([*many(20), *others], extra={"role-limits": [limit]}))
+    assert len(plan.sessions) == 10
+    assert (plan.wanted, plan.short) == (0, ())
+
+
+def test_those_under_a_full_limit_go_first() -> None:
+    services = {"shop": SHOP, "api": {**SHOP, "application_name": "api-${host.name}"}}
+    older = many(14, application_name="api-web-01", role="api", state_age_s=9000)
+    younger = many(14)
+    limits = [{"name": "app", "connlimit": 14}]
+    seen = snapshot([*older, *younger], extra={"role-limits": limits})
+    plan = prove(seen, fleet(services))
+    assert [p.session.role for p in plan.sessions] == ["app"] * 4 + ["api"] * 4
+    assert plan.wanted == 3
+
+
+def test_an_exporter_on_the_same_machine_is_not_held_against_the_pool() -> None:
+    inventory = fleet({"shop": {"hosts": "web", "database": "db", "pool": {"size": 10}}})
+    exporter = many(4, application_name="postgres_exporter", role="exporter", state_age_s=9000)
+    seen = snapshot([*many(10, application_name="gunicorn"), *exporter])
+    assert prove(seen, inventory).sessions == ()
+    assert len(prove(snapshot(many(14, application_name="gunicorn")), inventory).sessions) == 4
+
+
+def test_behind_one_address_healthy_sessions_of_another_host_are_kept() -> None:
+    """HAProxy on web-02: what web-01 holds is not web-02's."""
+    plan = prove(snapshot([*many(10, client_addr="10.0.1.2"), *many(5), *_of_web_02(10)]))
+    assert plan.sessions == ()
+
+
+def test_two_databases_of_one_service_are_not_one_pool() -> None:
+    seen = snapshot([*many(8), *many(8, database="analytics")])
+    assert prove(seen).sessions == ()
+    assert len(prove(snapshot(many(16))).sessions) == 6
+
+
+def test_services_of_two_databases_on_one_server_are_not_one_pool() -> None:
+    connect = {"host": "10.0.0.5", "user": "oncall"}
+    databases = {"db": {"connect": connect}, "stats": {"connect": {**connect, "dbname": "stats"}}}
+    services = {"shop": SHOP, "stats": {**SHOP, "database": "stats"}}
+    assert prove(snapshot(many(14)), fleet(services, databases=databases)).sessions == ()
+    apart = {**databases, "stats": {"connect": {**connect, "port": 5433}}}
+    assert len(prove(snapshot(many(14)), fleet(services, databases=apart)).sessions) == 4
+
+
+def test_what_a_database_on_the_same_server_protects_is_protected() -> None:
+    connect = {"host": "10.0.0.5", "user": "oncall"}
+    other = {"connect": connect, "protect": {"roles": ["app"]}}
+    inventory = fleet(databases={"db": {"connect": connect}, "stats": other})
+    assert prove(snapshot(many(14)), inventory).sessions == ()
+
+
+def _of_web_02(count: int) -> list[Session]:
+    return many(count, application_name="shop-web-02", client_addr="10.0.1.2")
 
 
 def test_hidden_sessions_are_counted_and_never_taken() -> None:

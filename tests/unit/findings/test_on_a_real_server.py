@@ -295,11 +295,11 @@ def test_statements_in_any_encoding_are_read(roomy: Server, encoding: str) -> No
     roomy.admin(create.format("odd", "SQL_ASCII"))
     odd = roomy.connect(dbname="odd", application_name="odd", client_encoding="SQL_ASCII")
     try:
-        odd.pgconn.exec_(b"SELECT 'caf\xe9 \xff' AS x")
+        odd.pgconn.exec_(b'SELECT 1 AS "caf\xe9 \xff"')
         seen = look(roomy, dbname="reader")
         (found,) = [s for s in seen.sessions if s.application_name == "odd"]
-        assert found.query.startswith("SELECT 'caf")
-        assert found.query.endswith("' AS x")
+        assert found.query.startswith('SELECT ? AS "caf')
+        assert found.query.endswith('"')
         assert JUDGE.diagnose(seen, shop()).finding.cause == "healthy"
     finally:
         odd.close()

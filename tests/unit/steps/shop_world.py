@@ -22,7 +22,7 @@ from runbook.model.effects import (
     Together,
     UnitState,
 )
-from runbook.model.errors import DoorError
+from runbook.model.errors import DoorError, StepFailed
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Inventory
 from runbook.model.plan import Result
@@ -88,6 +88,8 @@ class World:
 
     fleet: Fleet = field(default_factory=fleet)
     now: float = 1000.0
+    #: When the step's time limit comes; every effect after it fails, as in the engine.
+    limit: float = float("inf")
     #: Unit properties by host; a host that is missing here is as in UNIT.
     units: dict[str, dict[str, str]] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
@@ -127,8 +129,10 @@ class World:
                 result: Result = stop.value
                 return result
             try:
+                if self.now > self.limit:
+                    raise StepFailed("not done within its time limit")
                 value, send = self.perform(effect), drive.send
-            except DoorError as error:
+            except (DoorError, StepFailed) as error:
                 value, send = error, drive.throw
 
     def perform(self, effect: Any) -> Any:  # noqa: PLR0911 - a table of answers
@@ -141,7 +145,7 @@ class World:
             case Sleep(seconds=seconds):
                 assert seconds >= 0
                 self.now += seconds
-                return None
+                return True
             case Together(effects=effects):
                 return tuple(self._look(each) for each in effects)
             case ShowUnit(host=host):
@@ -173,6 +177,6 @@ def answer(status: int, error: str = "", *, asked: bool = True) -> HttpReply:
 
 
 def read_well(effect: ReadCommand) -> CommandOutcome:
-    if effect.argv[0] == "sudo":
+    if "sudo" in effect.argv:
         return outcome(0, LISTING)
     return outcome(0, "boot-1\n5000.0 9000.0\n")

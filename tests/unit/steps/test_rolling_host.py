@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 
 from runbook.model.effects import CommandOutcome, HttpReply, ReadCommand, UnitState
-from runbook.model.errors import CommandFailed, ConnectionLost, DoorError, Unreachable
+from runbook.model.errors import (
+    CommandFailed,
+    ConnectionLost,
+    DoorError,
+    NotStarted,
+    Unreachable,
+)
 from runbook.model.plan import Result
+from runbook.model.systemd import GRACE_S, UNLIMITED_S
+from runbook.steps.rolling import ROLLING
 from runbook.steps.rolling_args import RollingArgs
 from runbook.steps.rolling_host import restart
 from unit.steps.shop_world import ROW, World, answer, fleet, outcome, read_well
@@ -274,3 +282,109 @@ def test_own_commands_that_change_nothing_fail() -> None:
     result = go(world)
     assert result.status == "failed"
     assert "not up within" in result.summary
+
+
+def stages(result: Result) -> list[str]:
+    return [each["stage"] for each in result.data["stages"]]
+
+
+def test_the_time_limit_while_settling_keeps_what_was_done() -> None:
+    result = go(World(limit=1001))
+    assert result.status == "failed"
+    assert "time limit, in the stage stabilising; now active/running" in result.summary
+    assert stages(result) == ["restarting", "stabilising"]
+    assert result.data["invocation_after"] == "second"
+    assert result.data["seconds"] >= 1
+    assert result.touches
+    assert any("journalctl" in line for line in result.by_hand)
+
+
+def test_the_time_limit_while_gating_is_a_failed_gate() -> None:
+    result = go(World(limit=1010, get=lambda _world, _url: answer(503)))
+    assert (result.status, result.data["stage"]) == ("failed", "gating")
+    assert result.by_hand
+
+
+def test_the_time_limit_before_the_restart_says_so() -> None:
+    def slow(world: World, host: str) -> UnitState:
+        world.now += 60
+        return UnitState(properties=dict(world.unit(host)))
+
+    world = World(limit=1030, show=slow)
+    result = go(world)
+    assert not world.changes
+    assert result.status == "failed"
+    assert "nothing was restarted" in result.summary
+
+
+@pytest.mark.parametrize("error", [None, ConnectionLost("cut")])
+def test_the_time_limit_before_any_look_at_the_outcome_is_unknown(error: DoorError | None) -> None:
+    def slow(world: World, effect: Any) -> CommandOutcome:
+        world.now += 60
+        if error is not None:
+            raise error
+        return world.restart_well(effect.host)
+
+    result = go(World(limit=1030, restart=slow))
+    assert result.status == "unknown"
+    assert "what came of it was not seen" in result.summary
+    assert stages(result)[-1] == ("restarting" if error else "stabilising")
+    assert result.by_hand
+
+
+@pytest.mark.parametrize("error", [ConnectionLost("cut"), CommandFailed("did not end in time")])
+def test_the_time_limit_while_finding_out_is_unknown(error: DoorError) -> None:
+    def lose(_world: World, _effect: Any) -> CommandOutcome:
+        raise error
+
+    def show(world: World, host: str) -> UnitState:
+        stopping = {"ActiveState": "deactivating"} if world.changes else {}
+        return UnitState(properties={**world.unit(host), **stopping})
+
+    result = go(World(limit=1005, restart=lose, show=show))
+    assert result.status == "unknown"
+
+
+def test_the_time_limit_after_a_restart_that_said_no_keeps_why() -> None:
+    def refuse(world: World, _effect: Any) -> CommandOutcome:
+        world.now += 60
+        return outcome(1, "", "sudo: a password is required")
+
+    result = go(World(limit=1030, restart=refuse))
+    assert result.status == "failed"
+    assert "a password is required" in result.summary
+
+
+def test_the_time_limit_between_two_stages_takes_nothing_back() -> None:
+    def show(world: World, host: str) -> UnitState:
+        if world.changes:
+            world.limit = world.now - 1
+        down = {"ActiveState": "failed", "SubState": "failed"} if world.changes else {}
+        return UnitState(properties={**world.unit(host), **down})
+
+    result = go(World(show=show))
+    assert result.status == "failed"
+    assert "it did not come back" in result.summary
+
+
+def test_a_program_that_is_not_there_restarted_nothing() -> None:
+    def missing(_world: World, _effect: Any) -> CommandOutcome:
+        raise NotStarted("ctl cannot be run: No such file or directory", hint="is it installed?")
+
+    world = World(restart=missing)
+    result = go(world)
+    assert (result.status, result.hint) == ("failed", "is it installed?")
+    assert "nothing was restarted: ctl cannot be run" in result.summary
+    assert world.now == 1000
+
+
+@pytest.mark.parametrize(("sessions", "told"), [(0, False), (5, True)])
+def test_no_sessions_before_and_now_prove_nothing(sessions: int, told: bool) -> None:
+    result = go(World(sql=lambda _world, _parameters: {**ROW, "sessions": sessions}))
+    assert result.status == "ok"
+    assert ("old backends gone" in result.summary) == told
+
+
+def test_the_playbooks_longest_settings_fit_into_the_default_time_limit() -> None:
+    longest = 30 * 60 + 5 * 3600 + 2 * UNLIMITED_S + GRACE_S
+    assert ROLLING.default_timeout_s >= longest

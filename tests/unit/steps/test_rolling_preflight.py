@@ -84,7 +84,7 @@ def test_an_unreachable_host_is_not_a_failed_one(error: Unreachable) -> None:
 )
 def test_sudo_must_be_proved(said: CommandOutcome, says: str) -> None:
     def read(_world: World, effect: ReadCommand) -> CommandOutcome:
-        return said if effect.argv[0] == "sudo" else read_well(effect)
+        return said if "sudo" in effect.argv else read_well(effect)
 
     result = look(World(read=read))
     assert result.status == "refused"
@@ -139,10 +139,91 @@ def test_sessions_are_asked_for_by_the_hosts_own_name() -> None:
         return ROW
 
     look(World(sql=sql))
-    assert asked == [{"since": None, "application": "shop-web-1", "address": None, "role": None}]
+    (parameters,) = asked
+    assert {key: value for key, value in parameters.items() if value is not None} == {
+        "application": "shop-web-1",
+        "application_before_16": "shop-web-1",
+    }
 
 
 def test_own_commands_need_an_identity() -> None:
     manager = {"command": {"restart": ["ctl", "restart"], "status": ["ctl", "status"]}}
     world = World(fleet=fleet(manager=manager), read=lambda _world, _effect: outcome(0, ""))
     assert "prints nothing" in whole(look(world))
+
+
+def named(*names: str) -> World:
+    """A shop whose first hosts' sessions bear these names; the first two share an address."""
+    whole = fleet(application_name="${host.vars.session}")
+    hosts = dict(whole.inventory.hosts)
+    for number, name in enumerate(names, 1):
+        address = f"10.0.1.{max(number, 2)}"
+        changed = {"vars": {"session": name}, "address": address}
+        hosts[f"web-{number}"] = hosts[f"web-{number}"].model_copy(update=changed)
+    return World(fleet=type(whole)(whole.inventory.model_copy(update={"hosts": hosts})))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fit"),
+    [
+        ("shop-a", "shop-b", True),
+        ("x" * 63 + "a", "x" * 63 + "b", False),
+        # Up to PostgreSQL 15 each byte of them becomes a question mark.
+        ("shop-\u00e9", "shop-\u00e8", False),
+        # From 16 on each becomes four characters, and the cut comes earlier.
+        ("\u00e9" * 7 + "a", "\u00e9" * 7 + "b", True),
+        ("\u00e9" * 7 + "a" * 10 + "1", "\u00e9" * 7 + "a" * 10 + "2", False),
+    ],
+)
+def test_names_must_differ_as_the_server_keeps_them(one: str, other: str, fit: bool) -> None:
+    result = look(named(one, other))
+    assert (result.status == "ok") == fit
+    assert ("same application_name for web-2" in whole(result)) != fit
+
+
+def test_an_address_tells_apart_what_shares_a_name() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def sql(_world: World, parameters: dict[str, Any]) -> dict[str, Any]:
+        asked.append(parameters)
+        return ROW
+
+    world = named("a", "b", "x" * 70, "x" * 71)
+    world.sql = sql
+    assert look(world, "web-3").status == "ok"
+    assert (asked[0]["application"], asked[0]["address"]) == ("x" * 63, "10.0.1.3")
+
+
+def test_the_name_is_asked_for_as_each_server_keeps_it() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def sql(_world: World, parameters: dict[str, Any]) -> dict[str, Any]:
+        asked.append(parameters)
+        return ROW
+
+    look(World(fleet=fleet(application_name="caf\u00e9-${host.name}"), sql=sql))
+    assert asked[0]["application"] == r"caf\xc3\xa9-web-1"
+    assert asked[0]["application_before_16"] == "caf??-web-1"
+
+
+@pytest.mark.parametrize(
+    ("sessions", "status", "warned"), [(0, 200, True), (1, 200, False), (0, 503, False)]
+)
+def test_a_name_that_no_session_bears_is_told(sessions: int, status: int, warned: bool) -> None:
+    world = World(
+        sql=lambda _world, _parameters: {**ROW, "sessions": sessions},
+        get=lambda _world, _url: answer(status),
+    )
+    warnings = "\n".join(look(world).data["warnings"])
+    assert ("no session with application_name shop-web-1" in warnings) == warned
+
+
+def test_sudo_is_asked_in_english() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def read(_world: World, effect: ReadCommand) -> CommandOutcome:
+        asked.append(effect.argv)
+        return read_well(effect)
+
+    look(World(read=read))
+    assert ("env", "LC_ALL=C", "sudo", "-n", "-l") in asked
