@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 RESTART = ("remediate", DB, "--rolling-restart", "--yes")
 TERMINATE = ("remediate", DB, "--terminate-idle", "-p", "headroom=90%", "-p", "watch=0s")
 #: What no terminal must ever get to see as it is, in a statement and in a name.
-NASTY = "SELECT '\x1b[2J\x1b]0;owned\x07 [bold red]FINE[/bold red] \u202e :skull: `rm -rf /` @here'"
+#: In a quoted name: values are masked before anybody sees them.
+NASTY = 'SELECT 1 AS "\x1b[2J\x1b]0;own\x07 [bold red]FINE[/bold red] \u202e :skull: `rm -rf /`"'
 NAME = "[blink]evil[/blink] | $(id)"
 
 

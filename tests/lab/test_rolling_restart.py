@@ -71,7 +71,7 @@ def test_every_host_is_restarted_once_one_after_the_other(lab: Lab, runbook: Com
     assert not before.keys() & sessions(lab).keys()
     assert "3 batches of 1, 1, 1" in ran.stderr
     told = runbook("runs", "show", "last").said
-    assert told.count("about to") == 3 == told.count(" did ")
+    assert told.count("about to:") == 3 == told.count("done:")
 
 
 def test_a_canary_then_the_rest_and_only_the_hosts_that_were_meant(

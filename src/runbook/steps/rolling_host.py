@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from runbook.model.document import visible
@@ -18,8 +17,6 @@ from runbook.model.effects import (
     CommandOutcome,
     Drive,
     Effect,
-    Now,
-    Observe,
     Say,
     Sleep,
     Together,
@@ -37,13 +34,21 @@ from runbook.model.plan import Result, Status
 from runbook.model.step import StepContext
 from runbook.model.systemd import Standing, Unfit
 from runbook.model.units import format_duration
-from runbook.steps.database_gate import Sessions, database_problem, row_of
-from runbook.steps.gates import gate_problem
+from runbook.steps.database_gate import row_of
 from runbook.steps.rolling_args import RollingArgs
-from runbook.steps.rolling_subject import Subject, http_replies, subject_of
+from runbook.steps.rolling_gating import database_gating, gating
+from runbook.steps.rolling_journey import (
+    Journey,
+    Trouble,
+    await_still,
+    await_up,
+    last_seen,
+    look,
+    moved,
+    now,
+)
+from runbook.steps.rolling_subject import subject_of
 
-#: Between two looks while something is awaited; each costs the host a few milliseconds.
-_LOOK_S = 0.25
 #: Between two looks in the settle window. InvocationID and NRestarts only ever move on, so a
 #: crash between two looks is still seen by the next.
 _SETTLE_LOOK_S = 0.5
@@ -52,46 +57,7 @@ _UNCHANGED_LOOKS = 3
 _LONGEST_SAYING = 300
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trouble:
-    """Why the host does not go on to the next stage."""
-
-    status: Status
-    why: str
-    hint: str = ""
-
-
-@dataclass(kw_only=True)
-class _Journey:
-    """What is known of one host on its way through the stages."""
-
-    subject: Subject
-    timeout_s: float
-    sessions: Sessions | None
-    before: str = ""
-    after: str = ""
-    #: The server's clock from before the restart, in its own words.
-    since: str | None = None
-    #: The last look that could be taken.
-    seen: Any = None
-    stages: list[dict[str, Any]] = field(default_factory=list)
-    #: The clock, as it was last read; and at the beginning.
-    now: float = 0.0
-    began: float = 0.0
-    #: The restart was asked for; its answer was lost; nothing has told yet what came of it.
-    asked: bool = False
-    answer_lost: bool = False
-    in_doubt: bool = False
-    #: The new process stayed up.
-    stable: bool = False
-    #: The last look in words, one that failed included.
-    last_seen: str = ""
-    #: The database gate's answers: before the restart, and the last one.
-    first_row: dict[str, Any] = field(default_factory=dict)
-    last_row: dict[str, Any] = field(default_factory=dict)
-
-
-_Stage = Callable[[_Journey], Drive[Trouble | None]]
+_Stage = Callable[[Journey], Drive[Trouble | None]]
 
 
 def restart(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
@@ -103,7 +69,7 @@ def restart(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
         return Result(status="failed", summary=why, hint=sessions.hint)
     prepared = ctx.given["prepared"]
     timeout_s = float(prepared["timeouts"]["restart_s"])
-    journey = _Journey(subject=subject, timeout_s=timeout_s, sessions=sessions)
+    journey = Journey(subject=subject, timeout_s=timeout_s, sessions=sessions)
     yield from _read_clock(journey)
     journey.began = journey.now
     for name, stage in _STAGES:
@@ -113,7 +79,7 @@ def restart(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
     return _ended(journey, None, "")
 
 
-def _pass(journey: _Journey, name: str, stage: _Stage) -> Drive[Trouble | None]:
+def _pass(journey: Journey, name: str, stage: _Stage) -> Drive[Trouble | None]:
     """Go through one stage, and note how long it took; what it was at is kept out of time, too."""
     started = journey.now
     try:
@@ -126,18 +92,13 @@ def _pass(journey: _Journey, name: str, stage: _Stage) -> Drive[Trouble | None]:
     return trouble
 
 
-def _read_clock(journey: _Journey) -> Drive[None]:
+def _read_clock(journey: Journey) -> Drive[None]:
     """Read the clock for the record; past the step's time limit its last reading stands."""
     with suppress(StepFailed):
-        yield from _now(journey)
+        yield from now(journey)
 
 
-def _now(journey: _Journey) -> Drive[float]:
-    journey.now = yield from ask(Now())
-    return journey.now
-
-
-def _cut_short(journey: _Journey, stage: str, error: StepFailed) -> Trouble:
+def _cut_short(journey: Journey, stage: str, error: StepFailed) -> Trouble:
     """The step's own time limit has come: no further look is possible, so the last one counts."""
     hint = "let the step's `timeout` be longer: every stage has a deadline of its own"
     if not journey.asked:
@@ -152,7 +113,7 @@ def _cut_short(journey: _Journey, stage: str, error: StepFailed) -> Trouble:
 # ---- stages --------------------------------------------------------------------------------
 
 
-def _restarting(journey: _Journey) -> Drive[Trouble | None]:
+def _restarting(journey: Journey) -> Drive[Trouble | None]:
     trouble = yield from _note_before(journey)
     if trouble is not None:
         return trouble
@@ -172,75 +133,41 @@ def _restarting(journey: _Journey) -> Drive[Trouble | None]:
     return (yield from _explain(journey, outcome))
 
 
-def _stabilising(journey: _Journey) -> Drive[Trouble | None]:
+def _stabilising(journey: Journey) -> Drive[Trouble | None]:
     """Wait for the new process; then watch it for the settle window."""
     yield from ask(Say(stage="stabilising", text="waiting for the new process"))
-    trouble = yield from _await_up(journey)
+    trouble = yield from await_up(journey)
     if trouble is not None:
         return trouble
     settle = journey.subject.settings.settle
-    until = (yield from _now(journey)) + settle
+    until = (yield from now(journey)) + settle
     if settle:
         text = f"{journey.after[:12]} runs; watching it for {format_duration(settle)}"
         yield from ask(Say(stage="stabilising", text=text))
-    while (left := until - (yield from _now(journey))) > 0:
+    while (left := until - (yield from now(journey))) > 0:
         yield from ask(Sleep(seconds=min(_SETTLE_LOOK_S, left)))
-        standing = yield from _look(journey)
-        trouble = _moved(journey, standing) if isinstance(standing, Standing) else None
+        standing = yield from look(journey)
+        trouble = moved(journey, standing) if isinstance(standing, Standing) else None
         if trouble is not None:
             return trouble
     # The window must end with a look that succeeded.
-    trouble = (yield from _await_still(journey)) if settle else None
+    trouble = (yield from await_still(journey)) if settle else None
     journey.stable = trouble is None
     return trouble
-
-
-def _gating(journey: _Journey) -> Drive[Trouble | None]:
-    subject = journey.subject
-    if not subject.service.gates:
-        return None
-
-    def looks(left_s: float) -> tuple[Observe[Any], ...]:
-        return subject.gates(at_most_s=left_s)
-
-    def judge(outcomes: tuple[Any, ...]) -> str | None:
-        failed = next((each for each in outcomes if isinstance(each, DoorError)), None)
-        if failed is not None:
-            return failed.message
-        return gate_problem(subject.service, subject.gates(), http_replies(outcomes))
-
-    return (yield from _consecutive(journey, "gating", looks, judge))
-
-
-def _database_gating(journey: _Journey) -> Drive[Trouble | None]:
-    sessions = journey.sessions
-    if sessions is None:
-        return None
-
-    def looks(_left_s: float) -> tuple[Observe[Any], ...]:
-        return (sessions.look(journey.since),)
-
-    def judge(outcomes: tuple[Any, ...]) -> str | None:
-        if isinstance(outcomes[0], DoorError):
-            return outcomes[0].message
-        journey.last_row = row_of(outcomes[0])
-        return database_problem(journey.last_row, journey.subject.settings.headroom)
-
-    return (yield from _consecutive(journey, "db_gating", looks, judge))
 
 
 _STAGES: tuple[tuple[str, _Stage], ...] = (
     ("restarting", _restarting),
     ("stabilising", _stabilising),
-    ("gating", _gating),
-    ("db_gating", _database_gating),
+    ("gating", gating),
+    ("db_gating", database_gating),
 )
 
 
 # ---- restarting ----------------------------------------------------------------------------
 
 
-def _note_before(journey: _Journey) -> Drive[Trouble | None]:
+def _note_before(journey: Journey) -> Drive[Trouble | None]:
     """Look once more: preflight may be minutes old, and somebody else may have been here."""
     manager = journey.subject.manager
     looks: tuple[Effect[Any], ...] = (manager.look(),)
@@ -267,15 +194,15 @@ def _untouched(error: DoorError) -> Trouble:
     return Trouble(status=status, why=why, hint=error.hint or "")
 
 
-def _find_out(journey: _Journey, lost: str) -> Drive[Trouble | None]:
+def _find_out(journey: Journey, lost: str) -> Drive[Trouble | None]:
     """The answer to the restart was lost: look, until it is clear what happened."""
     journey.asked = journey.answer_lost = journey.in_doubt = True
     yield from ask(Say(stage="unknown", text=f"{lost}; looking at what happened"))
     limit = journey.subject.settings.gate.deadline
-    deadline = (yield from _now(journey)) + limit
+    deadline = (yield from now(journey)) + limit
     unchanged = 0
     while True:
-        standing = yield from _look(journey)
+        standing = yield from look(journey)
         if isinstance(standing, Standing):
             if standing.verdict == "up":
                 journey.answer_lost = False
@@ -286,162 +213,27 @@ def _find_out(journey: _Journey, lost: str) -> Drive[Trouble | None]:
             if unchanged >= _UNCHANGED_LOOKS and journey.subject.manager.unchanged_is_final:
                 why = f"{standing.text}: the restart never reached systemd ({lost})"
                 return Trouble(status="failed", why=why)
-        if (yield from _now(journey)) >= deadline:
-            return Trouble(status="unknown", why=f"{lost}; {_last_seen(standing)}")
+        if (yield from now(journey)) >= deadline:
+            return Trouble(status="unknown", why=f"{lost}; {last_seen(standing)}")
         yield from ask(Sleep(seconds=1.0))
 
 
-def _explain(journey: _Journey, outcome: CommandOutcome) -> Drive[Trouble]:
+def _explain(journey: Journey, outcome: CommandOutcome) -> Drive[Trouble]:
     """The restart said no: why, and how does the host stand now?"""
     said = visible(" ".join(outcome.stderr.split()))[:_LONGEST_SAYING]
     refused_by_sudo = said.startswith("sudo:")
     who = "sudo refused" if refused_by_sudo else f"the restart exited with {outcome.exit_code}"
     try:
-        now = _last_seen((yield from _look(journey)))
+        now = last_seen((yield from look(journey)))
     except StepFailed as error:
         now = error.message
     return Trouble(status="failed", why="; ".join(part for part in (who, said, now) if part))
 
 
-# ---- looking -------------------------------------------------------------------------------
-
-
-def _look(journey: _Journey) -> Drive[Standing | DoorError]:
-    """Take one look; a host that cannot be seen is an answer too."""
-    (outcome,) = yield from ask(Together(effects=(journey.subject.manager.look(),)))
-    return _judged(journey, outcome)
-
-
-def _judged(journey: _Journey, outcome: Any) -> Standing | DoorError:
-    standing: Standing | DoorError = outcome
-    if not isinstance(outcome, DoorError):
-        journey.seen = outcome
-        standing = journey.subject.manager.standing(outcome, journey.before)
-    journey.last_seen = _last_seen(standing)
-    if journey.asked and not journey.stable:
-        journey.in_doubt = _doubtful(journey, standing)
-    return standing
-
-
-def _doubtful(journey: _Journey, standing: Standing | DoorError) -> bool:
-    """Whether a look leaves open what came of the restart."""
-    if isinstance(standing, DoorError):
-        return True
-    return journey.answer_lost and standing.verdict not in {"up", "down"}
-
-
-def _last_seen(standing: Standing | DoorError) -> str:
-    if isinstance(standing, DoorError):
-        return f"the host cannot be looked at: {standing.message}"
-    return f"now {standing.text}"
-
-
-def _await_up(journey: _Journey) -> Drive[Trouble | None]:
-    """Wait until the new process runs."""
-    limit = journey.subject.settings.gate.deadline
-    deadline = (yield from _now(journey)) + limit
-    while True:
-        standing = yield from _look(journey)
-        trouble = _not_up(journey, standing)
-        if trouble is None and isinstance(standing, Standing) and standing.verdict == "up":
-            journey.after = standing.identity
-            return None
-        if trouble is not None:
-            return trouble
-        if (yield from _now(journey)) >= deadline:
-            status: Status = "unknown" if isinstance(standing, DoorError) else "failed"
-            text = f"not up within {format_duration(limit)}: {_last_seen(standing)}"
-            return Trouble(status=status, why=text)
-        yield from ask(Sleep(seconds=_LOOK_S))
-
-
-def _not_up(journey: _Journey, standing: Standing | DoorError) -> Trouble | None:
-    """Return what no waiting would mend."""
-    if isinstance(standing, DoorError):
-        return None
-    if standing.verdict == "down":
-        return Trouble(status="failed", why=f"it did not come back: {standing.text}")
-    if standing.verdict == "unchanged" and journey.subject.manager.unchanged_is_final:
-        return Trouble(status="failed", why=f"the restart said it was done, but {standing.text}")
-    return None
-
-
-def _await_still(journey: _Journey) -> Drive[Trouble | None]:
-    """Take looks until one succeeds, and judge that one."""
-    deadline = (yield from _now(journey)) + journey.subject.settings.gate.deadline
-    while True:
-        standing = yield from _look(journey)
-        if isinstance(standing, Standing):
-            return _moved(journey, standing)
-        if (yield from _now(journey)) >= deadline:
-            return Trouble(status="unknown", why=_last_seen(standing))
-        yield from ask(Sleep(seconds=_LOOK_S))
-
-
-def _moved(journey: _Journey, standing: Standing) -> Trouble | None:
-    """Say what happened to the process that was up."""
-    if standing.verdict == "up" and standing.identity == journey.after:
-        return None
-    if standing.verdict == "up":
-        return Trouble(
-            status="failed",
-            why="it runs, but as another process than the one that we started: it crashed, or"
-            " somebody else restarted it",
-        )
-    return Trouble(status="failed", why=f"it came up, and did not stay: {standing.text}")
-
-
-# ---- gates ---------------------------------------------------------------------------------
-
-
-def _consecutive(
-    journey: _Journey,
-    stage: str,
-    looks: Callable[[float], tuple[Observe[Any], ...]],
-    judge: Callable[[tuple[Any, ...]], str | None],
-) -> Drive[Trouble | None]:
-    """Ask until so many answers in a row were good; the process is looked at with each.
-
-    One bad answer starts the count anew. A good answer after the deadline comes too late. While
-    answers are bad the pause starts short and grows to the interval: a host that is up in half a
-    second must not cost two.
-    """
-    timing = journey.subject.settings.gate
-    deadline = (yield from _now(journey)) + timing.deadline
-    good, pause = 0, min(_LOOK_S, timing.interval)
-    while True:
-        left = deadline - (yield from _now(journey))
-        look = journey.subject.manager.look()
-        seen, *answers = yield from ask(Together(effects=(look, *looks(left))))
-        standing = _judged(journey, seen)
-        moved = _moved(journey, standing) if isinstance(standing, Standing) else None
-        if moved is not None:
-            return moved
-        problem = judge(tuple(answers))
-        if isinstance(standing, DoorError):
-            problem = problem or standing.message
-        good = good + 1 if problem is None else 0
-        left = deadline - (yield from _now(journey))
-        if left <= 0:
-            return _too_late(stage, timing.deadline, problem, good)
-        yield from ask(Say(stage=stage, text=problem or f"{good} of {timing.successes} good"))
-        if good >= timing.successes:
-            return None
-        yield from ask(Sleep(seconds=min(timing.interval if good else pause, left)))
-        pause = min(timing.interval, pause * 2) if problem else pause
-
-
-def _too_late(stage: str, deadline_s: float, problem: str | None, good: int) -> Trouble:
-    what = {"gating": "the health gate", "db_gating": "the database gate"}[stage]
-    last = problem or f"only {good} good answers in a row by then"
-    why = f"{what} did not pass within {format_duration(deadline_s)}: {last}"
-    return Trouble(status="failed", why=why)
-
-
 # ---- the end -------------------------------------------------------------------------------
 
 
-def _ended(journey: _Journey, trouble: Trouble | None, stage: str) -> Result:
+def _ended(journey: Journey, trouble: Trouble | None, stage: str) -> Result:
     manager = journey.subject.manager
     data = {
         "seconds": round(journey.now - journey.began, 3),
@@ -471,7 +263,7 @@ def _ended(journey: _Journey, trouble: Trouble | None, stage: str) -> Result:
     )
 
 
-def _proof(journey: _Journey) -> str:
+def _proof(journey: Journey) -> str:
     """Say what makes us sure that it was restarted and is well."""
     parts = ["a new process"]
     if journey.subject.settings.settle:
