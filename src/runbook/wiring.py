@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,13 @@ from runbook.model.errors import DoorError, Refused, UsageError
 if TYPE_CHECKING:
     from runbook.engine.executor import Confirmer, LocalExecutor
     from runbook.engine.reading import Playbook
-    from runbook.model.effects import Effect
+    from runbook.model.diagnosis import Diagnosis
+    from runbook.model.effects import Answers, Effect, Question
     from runbook.model.fleet import Fleet
+    from runbook.model.leaks import LeakPolicy, TerminationPlan
     from runbook.model.plan import Plan
-    from runbook.model.ports import Door, Journal, RunRecord, Watcher
+    from runbook.model.ports import Door, Journal, Judge, RunRecord, Watcher
+    from runbook.model.sessions import Snapshot
     from runbook.model.step import StepType
 
 _PACKAGE = Path(__file__).parent
@@ -191,6 +195,32 @@ class LateDoor:
             self._door.close()
 
 
+class LateJudge:
+    """Loads the findings when a step first asks them: a restart or a command never does."""
+
+    @cached_property
+    def _judge(self) -> Judge:
+        from runbook.findings.judge import FindingsJudge
+
+        return FindingsJudge()
+
+    def questions(self) -> tuple[Question, ...]:
+        """See `runbook.model.ports.Judge`."""
+        return self._judge.questions()
+
+    def snapshot(self, database: str, answers: Answers) -> Snapshot:
+        """See `runbook.model.ports.Judge`."""
+        return self._judge.snapshot(database, answers)
+
+    def diagnose(self, snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
+        """See `runbook.model.ports.Judge`."""
+        return self._judge.diagnose(snapshot, fleet)
+
+    def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
+        """See `runbook.model.ports.Judge`."""
+        return self._judge.leaks(snapshot, fleet, policy)
+
+
 def _postgres(fleet: Fleet, *, rehearsal: bool) -> Door:
     from runbook.adapters.postgres import PostgresDoor
 
@@ -297,7 +327,6 @@ def open_run(
     from runbook.engine.drive import World
     from runbook.engine.executor import LocalExecutor
     from runbook.engine.perform import Performer
-    from runbook.findings.judge import FindingsJudge
 
     run_id = new_run_id()
     journal, unjournaled = _begin(plan, run_id, incident) if keep else (None, None)
@@ -306,7 +335,7 @@ def open_run(
         steps=step_types(),
         world=World(doors=doors, rehearsal=plan.rehearsal),
         fleet=fleet,
-        judge=FindingsJudge(),
+        judge=LateJudge(),
         run_id=run_id,
     )
     locks = FileLocks(lock_directory(), who=who(), incident=incident)
