@@ -48,8 +48,10 @@ def unknown_host_key(whither: Whither, key: paramiko.PKey) -> HostKeyRejected:
     files = ", ".join(whither.known_hosts)
     return HostKeyRejected(
         f"{whither}: its host key is not known: {_fingerprint(key)} is not in {files}",
-        hint=f"compare the fingerprint with the host's own ({_scan(whither)} | ssh-keygen -lf -);"
-        f" if it is right: {_scan(whither)} >> {shlex.quote(whither.known_hosts[0])}",
+        # Asking over the same network again would prove nothing.
+        hint="compare the fingerprint with the host's own, on its console (ssh-keygen -lf"
+        " /etc/ssh/ssh_host_ed25519_key.pub); if it is right:"
+        f" {_scan(whither)} >> {shlex.quote(whither.known_hosts[0])}",
     )
 
 
