@@ -7,12 +7,10 @@ import os
 import secrets
 import socket
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +19,9 @@ from runbook.model.errors import DoorError, Refused, UsageError
 if TYPE_CHECKING:
     from runbook.engine.executor import Confirmer, LocalExecutor
     from runbook.engine.reading import Playbook
-    from runbook.model.diagnosis import Diagnosis
-    from runbook.model.effects import Answers, Effect, Question
     from runbook.model.fleet import Fleet
-    from runbook.model.leaks import LeakPolicy, TerminationPlan
     from runbook.model.plan import Plan
-    from runbook.model.ports import Door, Journal, Judge, RunRecord, Watcher
-    from runbook.model.sessions import Snapshot
+    from runbook.model.ports import Journal, RunRecord, Watcher
     from runbook.model.step import StepType
 
 _PACKAGE = Path(__file__).parent
@@ -139,120 +133,6 @@ def step_types() -> Mapping[str, StepType]:
     return STEPS
 
 
-# ---- doors -----------------------------------------------------------------------------------
-
-
-class HostRouter:
-    """Sends an effect on a host through SSH, or runs it here when the host is local."""
-
-    def __init__(self, fleet: Fleet, *, rehearsal: bool) -> None:
-        self._fleet = fleet
-        self._rehearsal = rehearsal
-        self._opened: dict[bool, Door] = {}
-
-    def perform(self, effect: Effect[Any]) -> Any:
-        """Perform an effect that names a host."""
-        local = self._fleet.host(effect.host).local  # type: ignore[attr-defined]
-        return self._door(local=local).perform(effect)
-
-    def close(self) -> None:
-        """Close what was opened."""
-        for door in self._opened.values():
-            door.close()
-
-    def _door(self, *, local: bool) -> Door:
-        if local not in self._opened:
-            self._opened.setdefault(local, self._open(local=local))
-        return self._opened[local]
-
-    def _open(self, *, local: bool) -> Door:
-        if local:
-            from runbook.adapters.local_command import LocalDoor
-
-            return LocalDoor(self._fleet, rehearsal=self._rehearsal)
-        from runbook.adapters.ssh import SshDoor
-
-        return SshDoor(self._fleet, rehearsal=self._rehearsal)
-
-
-class LateDoor:
-    """Opens the door behind it at the first effect: most runs need but some of the doors."""
-
-    def __init__(self, opener: Callable[[], Door]) -> None:
-        self._opener = opener
-        self._door: Door | None = None
-        self._lock = threading.Lock()
-
-    def perform(self, effect: Effect[Any]) -> Any:
-        """Perform an effect; see `runbook.model.ports.Door`."""
-        with self._lock:
-            door = self._door = self._door or self._opener()
-        return door.perform(effect)
-
-    def close(self) -> None:
-        """Close what was opened."""
-        if self._door is not None:
-            self._door.close()
-
-
-class LateJudge:
-    """Loads the findings when a step first asks them: a restart or a command never does."""
-
-    @cached_property
-    def _judge(self) -> Judge:
-        from runbook.findings.judge import FindingsJudge
-
-        return FindingsJudge()
-
-    def questions(self) -> tuple[Question, ...]:
-        """See `runbook.model.ports.Judge`."""
-        return self._judge.questions()
-
-    def snapshot(self, database: str, answers: Answers) -> Snapshot:
-        """See `runbook.model.ports.Judge`."""
-        return self._judge.snapshot(database, answers)
-
-    def diagnose(self, snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
-        """See `runbook.model.ports.Judge`."""
-        return self._judge.diagnose(snapshot, fleet)
-
-    def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
-        """See `runbook.model.ports.Judge`."""
-        return self._judge.leaks(snapshot, fleet, policy)
-
-
-def _postgres(fleet: Fleet, *, rehearsal: bool) -> Door:
-    from runbook.adapters.postgres import PostgresDoor
-
-    return PostgresDoor(fleet, rehearsal=rehearsal)
-
-
-def _http() -> Door:
-    from runbook.adapters.http_get import HttpDoor
-
-    return HttpDoor()
-
-
-def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door]:
-    """Return the door for each effect. An adapter is one file and its lines here."""
-    from runbook.model import effects
-
-    hosts = HostRouter(fleet, rehearsal=rehearsal)
-    database = LateDoor(lambda: _postgres(fleet, rehearsal=rehearsal))
-    http = LateDoor(_http)
-    return {
-        effects.ReadCommand: hosts,
-        effects.ShowUnit: hosts,
-        effects.RestartUnit: hosts,
-        effects.ChangeCommand: hosts,
-        effects.AskDatabase: database,
-        effects.ReadSql: database,
-        effects.SignalSessions: database,
-        effects.ChangeSql: database,
-        effects.HttpGet: http,
-    }
-
-
 # ---- runs ------------------------------------------------------------------------------------
 
 
@@ -324,6 +204,7 @@ def open_run(
             that leaves no record is not made. A run that only looks goes on without.
     """
     from runbook.adapters.locks import FileLocks
+    from runbook.doors import LateJudge, open_doors
     from runbook.engine.drive import World
     from runbook.engine.executor import LocalExecutor
     from runbook.engine.perform import Performer

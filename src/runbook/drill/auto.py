@@ -212,8 +212,9 @@ class Incident:
         return [*self.program, *words, "-i", str(self.drill.inventory)]
 
     def _environment(self) -> dict[str, str]:
-        # A rehearsal has no place among the records of real incidents, and goes with the drill.
-        return {**os.environ, "XDG_STATE_HOME": str(self.drill.state_dir / "records")}
+        # A rehearsal has no place among the records of real incidents, nor may its locks stand in
+        # the way of a real service of the same name; both go with the drill.
+        return {**os.environ, "RUNBOOK_STATE": str(self.drill.state_dir / "records")}
 
 
 class _TimedOut(int):
