@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.counting_proxy import counting
 from bench.measure import PYTHON, RUNBOOK, Command, NotMeasured, interleave, peak_mb, run, walls
 from bench.report import Figure, figure
-from runbook.findings.judge import FindingsJudge
+from runbook.findings.examination import questions
 from unit.postgres_server import HOST, PASSWORD, running
 
 _ROUNDS = 11
@@ -69,7 +69,7 @@ def _psql(port: int) -> Command | None:
     program = shutil.which("psql")
     if program is None:
         return None
-    asked = [q.sql for q in FindingsJudge().questions() if q.min_version <= _VERSION]
+    asked = [q.sql for q in questions() if q.min_version <= _VERSION]
     message = "\n;".join(["BEGIN TRANSACTION READ ONLY", *asked, "ROLLBACK"])
     argv = (program, "-X", "-q", "-h", HOST, "-p", str(port), "-U", "oncall", "shop", "-c", message)
     return Command(argv=argv, env={"PGPASSWORD": PASSWORD})

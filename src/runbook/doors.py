@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runbook.model.diagnosis import Diagnosis
-    from runbook.model.effects import Answers, Effect, Question
+    from runbook.model.effects import Drive, Effect
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy, TerminationPlan
     from runbook.model.ports import Door, Judge
@@ -64,13 +64,9 @@ class LateJudge:
 
         return FindingsJudge()
 
-    def questions(self) -> tuple[Question, ...]:
+    def examine(self, database: str, fleet: Fleet, *, hosts: bool = True) -> Drive[Snapshot]:
         """See `runbook.model.ports.Judge`."""
-        return self._judge.questions()
-
-    def snapshot(self, database: str, answers: Answers) -> Snapshot:
-        """See `runbook.model.ports.Judge`."""
-        return self._judge.snapshot(database, answers)
+        return self._judge.examine(database, fleet, hosts=hosts)
 
     def diagnose(self, snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
         """See `runbook.model.ports.Judge`."""

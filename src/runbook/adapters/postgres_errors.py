@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from runbook.model.document import visible
 from runbook.model.errors import (
@@ -15,6 +15,9 @@ from runbook.model.errors import (
     SlotRefused,
     Unreachable,
 )
+
+if TYPE_CHECKING:
+    from runbook.model.sessions import Rung
 
 #: Why a connection was refused.
 #:   slots        no connection slot for this role (also by role, database or pooler limit)
@@ -99,7 +102,7 @@ class Door:
 
     #: The inventory's name of the database, and the rung of the ladder.
     database: str
-    rung: str
+    rung: Rung
     host: str
     port: int
     dbname: str

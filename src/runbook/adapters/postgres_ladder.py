@@ -16,7 +16,8 @@ from runbook.model.errors import DoorError, SlotRefused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runbook.model.inventory import Database, Secret
+    from runbook.model.inventory import Credentials, Database, Secret
+    from runbook.model.sessions import Rung
 
 #: A dead network is noticed within seconds, not after the two hours of the kernel's defaults.
 _KEEPALIVE = {
@@ -33,8 +34,8 @@ class Entry:
     """A way in that opened."""
 
     wire: Wire
-    #: "connect", "admin" or "rescue", and what the rungs before it said.
-    rung: str
+    #: Which rung it is, and what the rungs before it said.
+    rung: Rung
     refusals: tuple[tuple[str, str], ...]
     #: Seconds from the first knock to the open door.
     seconds: float
@@ -91,7 +92,11 @@ def _rungs(name: str, database: Database) -> Iterator[_Rung]:
         ),
         password=connect.password,
     )
-    for rung, credentials in (("admin", database.admin), ("rescue", database.rescue)):
+    further: tuple[tuple[Rung, Credentials | None], ...] = (
+        ("admin", database.admin),
+        ("rescue", database.rescue),
+    )
+    for rung, credentials in further:
         if credentials is None:
             continue
         yield _Rung(

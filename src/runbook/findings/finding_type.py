@@ -34,5 +34,10 @@ class FindingType:
     #: What it is, in one line; the docs are made of these.
     summary: str
     judge: Callable[[View], Verdict | None]
+    #: For `docs/causes.md`, in full sentences: how it looks to those whom it hits; how it is told
+    #: from its neighbours, with the numbers that decide; what to do, now and for good.
+    looks: str = ""
+    told_apart: str = ""
+    remedy: str = ""
     #: What it asks of the server beyond `limits` and `sessions`.
     questions: tuple[Question, ...] = ()

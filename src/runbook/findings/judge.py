@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runbook.findings import classify, leak_proof, snapshot
-from runbook.findings.protection import QUESTION as ADVISORY_LOCKS
-from runbook.findings.table import FINDINGS
+from runbook.findings import classify, examination, leak_proof
 from runbook.findings.view import View
 
 if TYPE_CHECKING:
     from runbook.model.diagnosis import Diagnosis
-    from runbook.model.effects import Answers, Question
+    from runbook.model.effects import Drive
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy, TerminationPlan
     from runbook.model.sessions import Snapshot
@@ -20,22 +18,9 @@ if TYPE_CHECKING:
 class FindingsJudge:
     """Implements `runbook.model.ports.Judge` with the findings of `findings/table.py`."""
 
-    def questions(self) -> tuple[Question, ...]:
-        """Return every question that a diagnosis puts to the server, the needed ones first."""
-        asked = (
-            *snapshot.NEEDED,
-            ADVISORY_LOCKS,
-            *(q for kind in FINDINGS for q in kind.questions),
-        )
-        return tuple({question.name: question for question in asked}.values())
-
-    def snapshot(self, database: str, answers: Answers) -> Snapshot:
-        """Assemble what the server answered.
-
-        Raises:
-            DatabaseError: when who is connected, or how many may be, was not answered.
-        """
-        return snapshot.assemble(database, answers)
+    def examine(self, database: str, fleet: Fleet, *, hosts: bool = True) -> Drive[Snapshot]:
+        """Look at a server, then at what its answers make worth a look."""
+        return examination.examine(database, fleet, hosts=hosts)
 
     def diagnose(self, snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
         """Name the cause."""

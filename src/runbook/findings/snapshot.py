@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runbook.findings import limits, sessions
+from runbook.findings.processes import from_processes
 from runbook.model.errors import DatabaseError
 from runbook.model.sessions import Snapshot
 
@@ -21,6 +22,8 @@ def assemble(database: str, answers: Answers) -> Snapshot:
     Raises:
         DatabaseError: when who is connected, or how many may be, was not answered.
     """
+    if answers.processes is not None:
+        return from_processes(database, answers, answers.processes)
     for question in NEEDED:
         if not answers.rows.get(question.name):
             raise _unanswered(database, question.name, answers)

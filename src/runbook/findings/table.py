@@ -1,4 +1,4 @@
-"""Every finding, in order of precedence: a new one is one file, and one line here."""
+"""Every finding, in order of precedence, and every witness: a new one is a file, and a line."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from runbook.findings import (
 
 if TYPE_CHECKING:
     from runbook.findings.finding_type import FindingType
+    from runbook.findings.witness import Witness
 
 # A limit of its own refuses whatever else is going on; what holds others up comes before those
 # that are held up; work comes before idleness, which is what the slots look like when it is over.
@@ -34,3 +35,6 @@ FINDINGS: tuple[FindingType, ...] = (
     unexplained.FINDING,
     healthy.FINDING,
 )
+
+#: Whom else an examination asks. The order does not matter.
+WITNESSES: tuple[Witness, ...] = ()

@@ -14,9 +14,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from runbook.model.sessions import SessionId
+from runbook.model.processes import ServerProcesses
+from runbook.model.sessions import Rung, SessionId
+
+if TYPE_CHECKING:
+    from runbook.model.inventory import Secret
 
 OutcomeT = TypeVar("OutcomeT", covariant=True)  # noqa: PLC0105 - reads better without _co
 T = TypeVar("T")
@@ -117,6 +121,10 @@ class ReadCommand(Observe[CommandOutcome]):
     argv: tuple[str, ...]
     timeout_s: float = 30.0
     sudo: bool = False
+    #: What the command reads; text of ours, never a secret.
+    stdin: str = ""
+    #: Bytes of each output stream that are kept; None is the door's own bound.
+    keep_bytes: int | None = None
 
     def sentence(self) -> str:
         return f"on {self.host}: {shlex.join(self.argv)}"
@@ -161,8 +169,8 @@ class Answers:
     """What the server said to a set of questions, in one round trip, on one connection."""
 
     rows: dict[str, list[dict[str, Any]]]
-    #: Which rung of the ladder let us in: "connect", "admin" or "rescue".
-    rung: str
+    #: Which rung of the ladder let us in; see `Rung`.
+    rung: Rung
     #: Rungs that refused before it: (rung, server's text).
     refusals: tuple[tuple[str, str], ...] = ()
     #: Questions that failed: name -> why (a missing grant, a timeout).
@@ -170,6 +178,45 @@ class Answers:
     #: Seconds to get in, and to have all answers.
     connect_s: float = 0.0
     query_s: float = 0.0
+    #: On the rung "os" there are no rows: this is all that there is.
+    processes: ServerProcesses | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConsoleAnswers:
+    """What a PgBouncer's admin console said; rows by SHOW command, in lower case."""
+
+    pgbouncer: str
+    version: str
+    #: `pools` -> the rows of SHOW POOLS, …: columns as that version has them, numbers as numbers.
+    rows: dict[str, list[dict[str, Any]]]
+    #: Commands that failed: name -> why.
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RungTried:
+    """How one rung of the ladder answered on its own."""
+
+    rung: Rung
+    #: opened: it lets us in. full: it works, and has no slot at this moment. shut: it would not
+    #: open at 2:17 either. absent: the inventory declares none.
+    verdict: Literal["opened", "full", "shut", "absent"]
+    #: The server's or the host's own words, and what to do about them; "" when it opened.
+    said: str = ""
+    hint: str = ""
+    seconds: float = 0.0
+    #: What the role may, where it could be asked: the row of the question `limits`.
+    limits: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecretTried:
+    """Whether a secret's reference leads to a value; the value itself is nowhere in it."""
+
+    found: bool
+    said: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,6 +228,44 @@ class AskDatabase(Observe[Answers]):
 
     def sentence(self) -> str:
         return f"ask {self.database}: {', '.join(question.name for question in self.questions)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskPgBouncer(Observe[ConsoleAnswers]):
+    """Put SHOW commands to a PgBouncer's admin console, over one connection."""
+
+    pgbouncer: str
+    #: `pools`, `clients`, …: what follows SHOW.
+    shows: tuple[str, ...]
+    timeout_s: float = 3.0
+
+    def sentence(self) -> str:
+        return f"ask PgBouncer {self.pgbouncer}: {', '.join(self.shows)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TryRung(Observe[RungTried]):
+    """Try one rung of a database's ladder alone, and leave at once. Never raises for an answer."""
+
+    database: str
+    rung: Rung
+    #: Asked when it opens, over the same connection; see `RungTried.limits`.
+    limits: Question | None = None
+
+    def sentence(self) -> str:
+        return f"try the door {self.rung!r} of {self.database}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrySecret(Observe[SecretTried]):
+    """Follow a secret's reference to its value, and forget the value. Never raises."""
+
+    secret: Secret
+    #: Where the inventory has it: `databases.db.connect.password`.
+    where: str
+
+    def sentence(self) -> str:
+        return f"look whether {self.where} leads to a value"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -271,6 +356,8 @@ class ChangeCommand(Change[CommandOutcome]):
     argv: tuple[str, ...]
     timeout_s: float = 60.0
     sudo: bool = False
+    #: What the command reads; text of ours, never a secret.
+    stdin: str = ""
 
     def sentence(self) -> str:
         return f"on {self.host}: {shlex.join(self.argv)}"

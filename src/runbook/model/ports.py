@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from runbook.model.diagnosis import Diagnosis
-    from runbook.model.effects import Answers, Effect, Question
+    from runbook.model.effects import Drive, Effect
     from runbook.model.events import Event
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy, TerminationPlan
@@ -41,11 +41,16 @@ class Watcher(Protocol):
 class Judge(Protocol):
     """The findings' room, as steps see it."""
 
-    def questions(self) -> tuple[Question, ...]:
-        """Return every question that a diagnosis puts to the server."""
+    def examine(self, database: str, fleet: Fleet, *, hosts: bool = True) -> Drive[Snapshot]:
+        """Look at a server and at what stands around it; changes nothing.
 
-    def snapshot(self, database: str, answers: Answers) -> Snapshot:
-        """Assemble what the server answered."""
+        The server is asked first. What else is looked at hangs on what it says: PgBouncers' admin
+        consoles, and with `hosts` the app hosts' sockets and the server's processes, over SSH. A
+        look that fails is told in the snapshot.
+
+        Raises (through the drive):
+            DoorError: when no rung of the ladder lets us in.
+        """
 
     def diagnose(self, snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
         """Name the cause."""

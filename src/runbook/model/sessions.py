@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from runbook.model.processes import ServerProcesses
+from runbook.model.sockets import HostSockets
+
+#: The ladder into a server, in the order in which its rungs are tried.
+#:   connect  the ordinary role; with pg_use_reserved_connections (16+) it has slots of its own
+#:   admin    the inventory's superuser, for the reserved slots
+#:   local    psql on the server's host over SSH, as the operating-system user, by its socket
+#:   rescue   a role with REPLICATION: a walsender's slot is apart from max_connections
+#:   os       no connection at all: the processes of the server's host, over SSH
+Rung = Literal["connect", "admin", "local", "rescue", "os"]
+RUNGS: tuple[Rung, ...] = ("connect", "admin", "local", "rescue", "os")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -11,7 +23,9 @@ class SessionId:
     """What must still be true of a session when it is signalled.
 
     A pid alone is not enough: pids are reused, and a session wakes up. The two timestamps are the
-    server's own text (UTC, microseconds), compared there and never parsed here.
+    server's own text (UTC, microseconds), compared there and never parsed here. Seen by the
+    operating system alone (rung "os"), they are `ticks N` (`ServerProcess.start_ticks`) and
+    `switches N`, and are compared on the host.
     """
 
     pid: int
@@ -120,6 +134,30 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PoolerLook:
+    """What one PgBouncer's console told; see `runbook.model.effects.ConsoleAnswers`."""
+
+    name: str
+    version: str
+    rows: dict[str, list[dict[str, Any]]]
+    #: Why nothing, or not all, was told; "" when it was.
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaterLook:
+    """A second, smaller look some seconds after the first: what has come, gone and stayed."""
+
+    #: Seconds between the two looks at the server, by our clock.
+    after_s: float
+    #: (pid, backend_start, state_change) of every client session at that time.
+    sessions: frozenset[tuple[int, str, str]] | None = None
+    hosts: tuple[HostSockets, ...] = ()
+    #: Why there are no sessions here; "" when there are.
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
     """All that one diagnosis saw of a server; plain data, so that it can be judged again."""
 
@@ -129,12 +167,18 @@ class Snapshot:
     #: Rows of the questions that single findings ask, by question name.
     extra: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     #: Which rung of the ladder let us in, and what the others said: (rung, server's text).
-    rung: str = "connect"
+    rung: Rung = "connect"
     refusals: tuple[tuple[str, str], ...] = ()
     #: Questions without an answer: name -> why.
     failed: dict[str, str] = field(default_factory=dict)
     connect_s: float = 0.0
     query_s: float = 0.0
+    #: The server's host, where it was looked at.
+    processes: ServerProcesses | None = None
+    #: App hosts, where they were looked at: who still holds which connection.
+    hosts: tuple[HostSockets, ...] = ()
+    poolers: tuple[PoolerLook, ...] = ()
+    later: LaterLook | None = None
 
     @property
     def clients(self) -> tuple[Session, ...]:

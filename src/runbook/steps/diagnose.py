@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runbook.model.effects import AskDatabase, Drive, ask
+from pydantic import Field
+
 from runbook.model.inventory import Closed, Name
 from runbook.model.plan import Result
 from runbook.model.step import StepContext, StepType
 
 if TYPE_CHECKING:
+    from runbook.model.effects import Drive
     from runbook.model.fleet import Fleet
 
 
@@ -17,12 +19,13 @@ class DiagnoseArgs(Closed):
     """What `diagnose` takes."""
 
     database: Name
+    hosts: bool = Field(
+        True, description="look at app hosts' sockets and the server's processes, over SSH"
+    )
 
 
 def _act(args: DiagnoseArgs, context: StepContext) -> Drive[Result]:
-    questions = context.judge.questions()
-    answers = yield from ask(AskDatabase(database=args.database, questions=questions))
-    snapshot = context.judge.snapshot(args.database, answers)
+    snapshot = yield from context.judge.examine(args.database, context.fleet, hosts=args.hosts)
     diagnosis = context.judge.diagnose(snapshot, context.fleet)
     return Result(
         status="ok",

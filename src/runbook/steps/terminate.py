@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from runbook.model.effects import AskDatabase, Drive, Effect, Say, SignalSessions, ask
+from runbook.model.effects import Drive, Effect, Say, SignalSessions, ask
 from runbook.model.leaks import LeakedSession, TerminationPlan
 from runbook.model.plan import Result
 from runbook.model.sessions import SessionId, Snapshot
@@ -45,9 +45,7 @@ def prepare(args: TerminateArgs, context: StepContext) -> Drive[Result]:
 def _look(
     args: TerminateArgs, context: StepContext
 ) -> Generator[Effect[Any], Any, tuple[Snapshot, TerminationPlan]]:
-    questions = context.judge.questions()
-    answers = yield from ask(AskDatabase(database=args.database, questions=questions))
-    snapshot = context.judge.snapshot(args.database, answers)
+    snapshot = yield from context.judge.examine(args.database, context.fleet)
     return snapshot, context.judge.leaks(snapshot, context.fleet, args.policy)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from runbook.findings.examination import questions
+from runbook.findings.snapshot import assemble
 from runbook.findings.table import FINDINGS
 from runbook.model.diagnosis import Diagnosis
 from runbook.model.effects import Answers
@@ -18,9 +20,9 @@ def causes(diagnosis: Diagnosis) -> list[str]:
 def test_the_table_has_each_finding_once_and_asks_each_question_once() -> None:
     names = [kind.name for kind in FINDINGS]
     assert len(set(names)) == len(names)
-    questions = [question.name for question in JUDGE.questions()]
-    assert questions[:2] == ["limits", "sessions"]
-    assert len(set(questions)) == len(questions)
+    names = [question.name for question in questions()]
+    assert names[:2] == ["limits", "sessions"]
+    assert len(set(names)) == len(names)
 
 
 def test_a_small_cause_does_not_hide_a_large_one() -> None:
@@ -98,7 +100,7 @@ def test_a_question_that_failed_is_told() -> None:
 def test_without_the_list_of_sessions_there_is_no_diagnosis() -> None:
     answers = Answers(rows={}, rung="connect", failed={"limits": "statement timeout"})
     with pytest.raises(DatabaseError, match="statement timeout"):
-        JUDGE.snapshot("db", answers)
+        assemble("db", answers)
 
 
 def test_half_hidden_is_said_to_be_likely_only() -> None:

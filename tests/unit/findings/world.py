@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import dict_row
 
+from runbook.findings.examination import questions
 from runbook.findings.judge import FindingsJudge
+from runbook.findings.snapshot import assemble
 from runbook.model.effects import Answers
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Inventory
@@ -166,10 +168,10 @@ def look(server: Server, user: str = "oncall", **settings: Any) -> Snapshot:
     failed: dict[str, str] = {}
     with server.connect(user, **settings) as connection:
         cursor = connection.cursor(row_factory=dict_row)
-        for question in JUDGE.questions():
+        for question in questions():
             if connection.info.server_version >= question.min_version:
                 rows[question.name] = cursor.execute(question.sql.encode()).fetchall()
-    return JUDGE.snapshot("db", Answers(rows=rows, rung="connect", failed=failed))
+    return assemble("db", Answers(rows=rows, rung="connect", failed=failed))
 
 
 def older(seen: Snapshot, seconds: float, which: Callable[[Session], bool]) -> Snapshot:

@@ -14,12 +14,14 @@ from runbook.adapters.postgres import PostgresDoor
 from runbook.model.effects import (
     Answers,
     AskDatabase,
+    Drive,
     Effect,
     Now,
     Question,
     Say,
     SignalSessions,
     Sleep,
+    ask,
 )
 from runbook.model.errors import ConnectionLost, DoorError, SlotRefused
 from runbook.model.leaks import (
@@ -63,10 +65,11 @@ class HandMade:
     #: Roles whose own limit lacks headroom.
     short: tuple[str, ...] = ()
 
-    def questions(self) -> tuple[Question, ...]:
-        return (_SESSIONS,)
+    def examine(self, database: str, fleet: Fleet, *, hosts: bool = True) -> Drive[Snapshot]:  # noqa: ARG002
+        answers = yield from ask(AskDatabase(database=database, questions=(_SESSIONS,)))
+        return self._snapshot(database, answers)
 
-    def snapshot(self, database: str, answers: Answers) -> Snapshot:
+    def _snapshot(self, database: str, answers: Answers) -> Snapshot:
         limits = Limits(
             version_num=180000,
             version="18",
