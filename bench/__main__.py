@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bench import diagnose, fleet, help, report, rolling, terminate  # noqa: A004
+from bench import crowd, diagnose, fleet, help, report, rolling, rungs, terminate  # noqa: A004
 from bench.measure import NotMeasured
 from lab.docker_engine import DockerFailed, LabUnavailable
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "help": help.measure,
     "diagnose": diagnose.measure,
+    "crowd": crowd.measure,
+    "rungs": rungs.measure,
     "terminate": terminate.measure,
     "fleet": fleet.measure,
     "rolling": rolling.measure,

@@ -29,14 +29,14 @@ def measure() -> list[Figure]:
     ):
         home = Path(folder)
         commands = {
-            "ours": _diagnose(home, server.port),
+            "ours": diagnose_command(home, server.port),
             "imports": Command(argv=(PYTHON, "-c", _IMPORTS)),
         }
         psql = _psql(server.port)
         if psql is not None:
             commands["psql"] = psql
         taken = interleave(commands, _ROUNDS)
-        counted = run(_diagnose(home, counts.port))
+        counted = run(diagnose_command(home, counts.port))
     _check(counted.stdout)
     ours = taken["ours"]
     figures = [
@@ -56,7 +56,8 @@ def _check(text: str) -> None:
         raise NotMeasured(f"the diagnosis did not see the {_SESSIONS} sessions: {text[:300]}")
 
 
-def _diagnose(home: Path, port: int) -> Command:
+def diagnose_command(home: Path, port: int) -> Command:
+    """Return a diagnosis of the server at this port, by a small shop's inventory."""
     inventory = home / f"inventory-{port}.yaml"
     inventory.write_text(_INVENTORY.replace("PORT", str(port)))
     argv = (RUNBOOK, "diagnose", "db", "-i", str(inventory))
@@ -79,15 +80,15 @@ def _psql(port: int) -> Command | None:
 _INVENTORY = """\
 version: 1
 defaults:
-  ssh: {user: oncall, identity_file: ~/.ssh/id_ed25519}
+  ssh: {user: oncall, port: 9, identity_file: ~/.ssh/id_ed25519}
 groups:
   web: {vars: {health_port: 8000}}
 hosts:
-  db-1: {address: 10.0.0.5, groups: [db]}
-  web-1: {address: 10.0.1.1, groups: [web]}
-  web-2: {address: 10.0.1.2, groups: [web]}
-  web-3: {address: 10.0.1.3, groups: [web]}
-  jobs-1: {address: 10.0.2.1, groups: [jobs]}
+  db-1: {address: 127.0.0.5, groups: [db]}
+  web-1: {address: 127.0.1.1, groups: [web]}
+  web-2: {address: 127.0.1.2, groups: [web]}
+  web-3: {address: 127.0.1.3, groups: [web]}
+  jobs-1: {address: 127.0.2.1, groups: [jobs]}
 databases:
   db:
     host: db-1

@@ -73,7 +73,7 @@ def _remediate(home: Path, server: Server) -> Command:
 _INVENTORY = """\
 version: 1
 hosts:
-  web-1: {address: 10.0.1.1, groups: [web]}
+  web-1: {address: 127.0.1.1, groups: [web]}
 databases:
   db:
     connect: {host: 127.0.0.1, port: PORT, dbname: shop, user: oncall, password: {env: VARIABLE}}
