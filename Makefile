@@ -1,11 +1,11 @@
 # One target a task; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit test bench lab clean
+.PHONY: help demo check unit test bench scenarios docs lab clean
 
 BIN := .venv/bin
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## a real saturated PostgreSQL, diagnosed and healed in front of you
 	@tools/venv.sh drill
@@ -23,13 +23,21 @@ unit: ## the tests that need no Docker
 	@$(BIN)/pytest tests/unit
 
 test: ## all tests, on real hosts: sets up Docker and the lab where it can
-	@tools/venv.sh drill,dev
+	@tools/venv.sh drill,dev,scenarios
 	@PYTHONPATH=tests $(BIN)/python -m lab.docker_engine
 	@$(BIN)/pytest -n 2 --dist loadfile tests
+
+scenarios: ## accuracy of the diagnosis on PostgreSQL 13 to 18, written to docs/accuracy.md
+	@tools/venv.sh drill,dev,scenarios
+	@PYTHONPATH=tests $(BIN)/python -m scenarios
 
 bench: ## speed and memory against peers and floors, written to bench/results/
 	@tools/venv.sh drill,dev
 	@PYTHONPATH=tests:. $(BIN)/python -m bench
+
+docs: ## docs/causes.md, made of the findings' own words
+	@tools/venv.sh drill,dev
+	@$(BIN)/python tools/causes.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

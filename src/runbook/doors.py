@@ -68,13 +68,27 @@ class LateJudge:
         """See `runbook.model.ports.Judge`."""
         return self._judge.examine(database, fleet, hosts=hosts)
 
-    def diagnose(self, snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
+    def diagnose(
+        self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy | None = None
+    ) -> Diagnosis:
         """See `runbook.model.ports.Judge`."""
-        return self._judge.diagnose(snapshot, fleet)
+        return self._judge.diagnose(snapshot, fleet, policy)
 
     def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
         """See `runbook.model.ports.Judge`."""
         return self._judge.leaks(snapshot, fleet, policy)
+
+
+class KeepingJudge(LateJudge):
+    """Keeps the last snapshot that it looked at: for a capture, which is no part of a run."""
+
+    def __init__(self) -> None:
+        self.seen: Snapshot | None = None
+
+    def examine(self, database: str, fleet: Fleet, *, hosts: bool = True) -> Drive[Snapshot]:
+        """See `runbook.model.ports.Judge`."""
+        self.seen = yield from super().examine(database, fleet, hosts=hosts)
+        return self.seen
 
 
 def _local(fleet: Fleet, *, rehearsal: bool) -> Door:
@@ -89,10 +103,22 @@ def _ssh(fleet: Fleet, *, rehearsal: bool) -> Door:
     return SshDoor(fleet, rehearsal=rehearsal)
 
 
-def _postgres(fleet: Fleet, *, rehearsal: bool) -> Door:
+def _postgres(fleet: Fleet, hosts: Door, *, rehearsal: bool) -> Door:
     from runbook.adapters.postgres import PostgresDoor
 
-    return PostgresDoor(fleet, rehearsal=rehearsal)
+    return PostgresDoor(fleet, rehearsal=rehearsal, hosts=hosts)
+
+
+def _secrets() -> Door:
+    from runbook.adapters.secrets import SecretsDoor
+
+    return SecretsDoor()
+
+
+def _pgbouncer(fleet: Fleet) -> Door:
+    from runbook.adapters.pgbouncer import PgBouncerDoor
+
+    return PgBouncerDoor(fleet)
 
 
 def _http() -> Door:
@@ -106,7 +132,7 @@ def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door
     from runbook.model import effects
 
     hosts = HostRouter(fleet, rehearsal=rehearsal)
-    database = LateDoor(lambda: _postgres(fleet, rehearsal=rehearsal))
+    database = LateDoor(lambda: _postgres(fleet, hosts, rehearsal=rehearsal))
     http = LateDoor(_http)
     return {
         effects.ReadCommand: hosts,
@@ -117,5 +143,8 @@ def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door
         effects.ReadSql: database,
         effects.SignalSessions: database,
         effects.ChangeSql: database,
+        effects.TryRung: database,
+        effects.TrySecret: LateDoor(_secrets),
+        effects.AskPgBouncer: LateDoor(lambda: _pgbouncer(fleet)),
         effects.HttpGet: http,
     }

@@ -58,6 +58,8 @@ class Host:
     ssh_port: int = 0
     http_port: int = 0
     pg_port: int = 0
+    #: Where a PgBouncer answers once `Lab.start_pgbouncer` has started one here.
+    bouncer_port: int = 0
 
     @property
     def is_db(self) -> bool:
@@ -164,9 +166,10 @@ class Lab:
         labels = [f"--label={LABEL}={self.name}", f"--label={LABEL}.owner={owner}"]
         docker("network", "create", *labels, network)
         self._write_key()
-        ports = free_ports(2 * (app_hosts + 1))
+        ports = free_ports(3 * (app_hosts + 1))
         for host_name in [DB, *(f"app-{n}" for n in range(1, app_hosts + 1))]:
             host = Host(name=host_name, container=f"{network}-{host_name}", ssh_port=next(ports))
+            host.bouncer_port = next(ports)
             if host.is_db:
                 host.pg_port = next(ports)
             else:
@@ -219,7 +222,7 @@ class Lab:
             f"[127.0.0.1]:{h.ssh_port} {self.host_keys[h.name]}\n" for h in self.hosts.values()
         )
         (self.folder / "known_hosts").write_text("".join(known))
-        for role in ("oncall", "oncall_rescue", "nobody_special"):
+        for role in ("oncall", "oncall_rescue", "nobody_special", "bouncer_stats"):
             secret = self.folder / f"{role}.password"
             secret.touch(mode=0o600)
             secret.write_text(password(role) + "\n")
@@ -388,6 +391,42 @@ class Lab:
         pairs = (row.rsplit("|", 1) for row in rows.splitlines())
         return {application: int(count) for application, count in pairs}
 
+    # ---- PgBouncer
+
+    def start_pgbouncer(self, host: Host, *, upstream: str = DB, **settings: str | int) -> None:
+        """Start (or restart) a PgBouncer on a host, in front of the lab's database, until reset.
+
+        `settings` are those of its section [pgbouncer]; `upstream` is the host, or the socket
+        directory, of the server behind it. Its stats user is `bouncer_stats`.
+        """
+        users = ("shop", "oncall", "nobody_special", "bouncer_stats", "bouncer_admin")
+        passwords = "".join(f'"{user}" "{password(user)}"\n' for user in users)
+        self.put(host, "/etc/lab-pgbouncer/users.txt", passwords)
+        self.put(host, "/etc/lab-pgbouncer/pgbouncer.ini", bouncer_text(upstream, settings))
+        self.put(host, f"/etc/systemd/system/{BOUNCER_UNIT}", BOUNCER_SERVICE)
+        self._must(host, ["systemctl", "daemon-reload"])
+        self._must(host, ["systemctl", "restart", BOUNCER_UNIT])
+
+    def bouncer_console(self, host: Host, command: str) -> str:
+        """Run a command on a PgBouncer's console as its admin; rows as `psql` splits them."""
+        url = f"postgresql://bouncer_admin:{password('bouncer_admin')}@127.0.0.1:6432/pgbouncer"
+        return self._must(host, ["psql", "-X", "-A", "-t", "-q", url, "-c", command]).strip()
+
+    def bouncer_entry(self, host: Host) -> dict[str, Any]:
+        """A PgBouncer of a host as the inventory declares it."""
+        secret = {"file": str(self.folder / "bouncer_stats.password")}
+        admin = {"user": "bouncer_stats", "password": secret}
+        return {"host": host.name, "database": DB, "port": host.bouncer_port, "admin": admin}
+
+    def point_shop(self, host: Host, through: Host, **environment: str) -> None:
+        """Restart the shop of a host with its database URL led through a PgBouncer, until reset."""
+        direct = shop_environment(host)
+        url = direct["DATABASE_URL"].replace(f"@{DB}:5432", f"@{through.name}:6432")
+        changed = {**direct, "DATABASE_URL": url, **environment}
+        self.put(host, "/etc/shop.env", env_text(changed))
+        self._must(host, ["systemctl", "restart", UNIT])
+        self.wait_ready(host)
+
     # ---- faults around a host
 
     def cut_network(self, host: Host) -> None:
@@ -471,6 +510,36 @@ class Lab:
         return json.dumps(merged(self.inventory(), overrides), indent=2) + "\n"
 
 
+#: Named so that lab-reset stops it.
+BOUNCER_UNIT = "lab-pgbouncer.service"
+BOUNCER_SERVICE = """[Unit]
+Description=PgBouncer of the lab
+[Service]
+Type=notify
+User=postgres
+ExecStart=/usr/sbin/pgbouncer /etc/lab-pgbouncer/pgbouncer.ini
+KillSignal=SIGTERM
+"""
+
+
+def bouncer_text(upstream: str, settings: Mapping[str, str | int]) -> str:
+    """A configuration file for PgBouncer."""
+    base: dict[str, str | int] = {
+        "listen_addr": "*",
+        "listen_port": 6432,
+        "auth_type": "scram-sha-256",
+        "auth_file": "/etc/lab-pgbouncer/users.txt",
+        "admin_users": "bouncer_admin",
+        "stats_users": "bouncer_stats",
+        "pool_mode": "transaction",
+        "default_pool_size": 5,
+        # Drivers send these at login.
+        "ignore_startup_parameters": "extra_float_digits",
+    }
+    lines = "".join(f"{key} = {value}\n" for key, value in {**base, **settings}.items())
+    return f"[databases]\n* = host={upstream} port=5432\n[pgbouncer]\n{lines}"
+
+
 LINK = -1  # in place of a file's mode: the text is where a symbolic link points
 
 
@@ -520,7 +589,12 @@ def host_options(host: Host, network: str) -> list[str]:
     """The arguments of `docker create` with which systemd boots inside the container."""
     # On cgroup v2 systemd finds its own subtree through the host's name space.
     v2 = docker("info", "--format", "{{.CgroupVersion}}").strip() == "2"
-    published = {22: host.ssh_port, 8000: host.http_port, 5432: host.pg_port}
+    published = {
+        22: host.ssh_port,
+        8000: host.http_port,
+        5432: host.pg_port,
+        6432: host.bouncer_port,
+    }
     return [
         f"--name={host.container}",
         f"--hostname={host.name}",
@@ -528,6 +602,8 @@ def host_options(host: Host, network: str) -> list[str]:
         f"--network-alias={host.name}",
         "--cap-add=SYS_ADMIN",
         "--cap-add=NET_ADMIN",
+        # Root of a real host sees whose sockets are whose.
+        "--cap-add=SYS_PTRACE",
         "--security-opt=seccomp=unconfined",
         "--security-opt=apparmor=unconfined",
         f"--cgroupns={'host' if v2 else 'private'}",

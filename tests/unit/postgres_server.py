@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -39,6 +41,8 @@ CREATE DATABASE shop;
 _HBA = f"""
 host all barred {HOST}/32 reject
 host all all {HOST}/32 scram-sha-256
+host all all ::1/128 scram-sha-256
+local all all peer
 """
 _LOCALE = ("--locale=C", "--encoding=UTF8")
 _LOGINS = ("postgres", "oncall", "sees", "blind", "app", "crowd", "rescue")
@@ -50,6 +54,10 @@ class Server:
 
     port: int
     max_connections: int
+    #: The operating-system user that it runs as, and where its programs are.
+    os_user: str
+    binaries: Path
+    log: Path
 
     @property
     def usable(self) -> int:
@@ -58,9 +66,9 @@ class Server:
 
     def connect(self, user: str = "app", **settings: Any) -> psycopg.Connection[tuple[Any, ...]]:
         """Return a new connection in autocommit; `settings` are libpq's."""
-        given = {"dbname": "shop", "application_name": f"test {user}", **settings}
+        given = {"host": HOST, "dbname": "shop", "application_name": f"test {user}", **settings}
         return psycopg.connect(
-            host=HOST, port=self.port, user=user, password=PASSWORD, autocommit=True, **given
+            port=self.port, user=user, password=PASSWORD, autocommit=True, **given
         )
 
     def admin(self, sql: str) -> list[tuple[Any, ...]]:
@@ -115,7 +123,8 @@ def running(max_connections: int = 12, **settings: str) -> Iterator[Server]:
         home.chmod(0o755)
         shutil.chown(home, user)
     data, port = home / "data", _free_port()
-    run = partial(subprocess.run, check=True, capture_output=True, user=user, cwd=home)
+    group = pwd.getpwnam(user).pw_gid if user else None
+    run = partial(subprocess.run, check=True, capture_output=True, user=user, group=group, cwd=home)
     try:
         run([binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", *_LOCALE])
         _configure(data, port, max_connections, settings)
@@ -125,7 +134,13 @@ def running(max_connections: int = 12, **settings: str) -> Iterator[Server]:
             _create_roles(port)
             (data / "pg_hba.conf").write_text(_HBA)
             run([*control, "reload"])
-            yield Server(port=port, max_connections=max_connections)
+            yield Server(
+                port=port,
+                max_connections=max_connections,
+                os_user=user or getpass.getuser(),
+                binaries=binaries,
+                log=home / "log",
+            )
         finally:
             run([*control, "-m", "immediate", "stop"])
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runbook.model.effects import (
@@ -32,16 +33,31 @@ SHOW_TIMEOUT_S = 15.0
 SUDO = ("sudo", "-n")
 
 
-class Kept:
-    """One stream of output: its first `KEPT_BYTES`, and the count of the rest."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Errand:
+    """A command for a host, as it is run there."""
 
-    def __init__(self) -> None:
+    argv: tuple[str, ...]
+    timeout_s: float
+    #: Whether it may change something: then it is neither repeated nor killed.
+    change: bool
+    #: What it reads, to its end; nothing, when empty.
+    stdin: bytes = b""
+    #: Bytes of each output stream that are kept.
+    keep: int = KEPT_BYTES
+
+
+class Kept:
+    """One stream of output: its first bytes up to a bound, and the count of the rest."""
+
+    def __init__(self, most: int = KEPT_BYTES) -> None:
+        self._most = most
         self._data = bytearray()
         self._dropped = 0
 
     def add(self, data: bytes) -> None:
         """Take what has arrived."""
-        room = KEPT_BYTES - len(self._data)
+        room = self._most - len(self._data)
         self._data += data[:room]
         self._dropped += max(0, len(data) - room)
 
@@ -71,11 +87,12 @@ class HostDoor(ABC):
             case RestartUnit():
                 argv = restart_argv(effect.unit)
                 sudo = self._fleet.host(effect.host).sudo
-                return self._command(effect.host, argv, sudo, effect.timeout_s, change=True)
-            case ChangeCommand(host=host, argv=argv, sudo=sudo, timeout_s=timeout_s):
-                return self._command(host, argv, sudo, timeout_s, change=True)
-            case ReadCommand(host=host, argv=argv, sudo=sudo, timeout_s=timeout_s):
-                return self._command(host, argv, sudo, timeout_s, change=False)
+                errand = Errand(argv=argv, timeout_s=effect.timeout_s, change=True)
+                return self._command(effect.host, errand, sudo)
+            case ChangeCommand():
+                return self._command(effect.host, _errand(effect, change=True), effect.sudo)
+            case ReadCommand():
+                return self._command(effect.host, _errand(effect, change=False), effect.sudo)
             case _:
                 raise TypeError(f"{type(self).__name__} does not perform {type(effect).__name__}")
 
@@ -84,21 +101,16 @@ class HostDoor(ABC):
         """Give back what is open; may be called twice."""
 
     @abstractmethod
-    def _run(
-        self, host: ResolvedHost, argv: tuple[str, ...], timeout_s: float, *, change: bool
-    ) -> CommandOutcome:
-        """Run an argv on a host."""
+    def _run(self, host: ResolvedHost, errand: Errand) -> CommandOutcome:
+        """Run a command on a host."""
 
-    def _command(
-        self, name: str, argv: tuple[str, ...], sudo: bool, timeout_s: float, *, change: bool
-    ) -> CommandOutcome:
-        whole = (*SUDO, *argv) if sudo else argv
-        return self._run(self._fleet.host(name), whole, timeout_s, change=change)
+    def _command(self, name: str, errand: Errand, sudo: bool) -> CommandOutcome:
+        whole = replace(errand, argv=(*SUDO, *errand.argv)) if sudo else errand
+        return self._run(self._fleet.host(name), whole)
 
     def _show(self, effect: ShowUnit) -> UnitState:
-        outcome = self._command(
-            effect.host, show_argv(effect.unit), False, SHOW_TIMEOUT_S, change=False
-        )
+        errand = Errand(argv=show_argv(effect.unit), timeout_s=SHOW_TIMEOUT_S, change=False)
+        outcome = self._command(effect.host, errand, False)
         state = parse_show(outcome.stdout)
         if not state.properties:
             said = outcome.stderr.strip() or f"exit code {outcome.exit_code}"
@@ -110,13 +122,23 @@ class HostDoor(ABC):
         return state
 
 
-def out_of_time(
-    host: str, argv: tuple[str, ...], timeout_s: float, *, change: bool
-) -> CommandFailed:
+def _errand(effect: ReadCommand | ChangeCommand, *, change: bool) -> Errand:
+    keep = effect.keep_bytes if isinstance(effect, ReadCommand) else None
+    return Errand(
+        argv=effect.argv,
+        timeout_s=effect.timeout_s,
+        change=change,
+        stdin=effect.stdin.encode("utf-8", errors="replace"),
+        keep=KEPT_BYTES if keep is None else keep,
+    )
+
+
+def out_of_time(host: str, errand: Errand) -> CommandFailed:
     """Return the error of a command that did not end in time."""
     hint = (
         f"it was not stopped and may still be at work on {host}: look there before trying again"
-        if change
+        if errand.change
         else "the host may be overloaded, or the command waits for something"
     )
-    return CommandFailed(f"{host}: {shlex.join(argv)} did not end within {timeout_s:g}s", hint=hint)
+    shown = shlex.join(errand.argv)
+    return CommandFailed(f"{host}: {shown} did not end within {errand.timeout_s:g}s", hint=hint)

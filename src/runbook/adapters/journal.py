@@ -48,6 +48,11 @@ PRAGMA user_version = 1;
 _SYNCED = frozenset({"intended", "changed", "asked", "answered", "finished"})
 
 
+#: Runs that `last_results` looks at: a database that was down for a while leaves some behind that
+#: have no result.
+_LOOKED_BACK = 20
+
+
 class SqliteJournal:
     """One file, mode 0600, WAL, synchronous=FULL; used from several threads, one at a time."""
 
@@ -133,6 +138,27 @@ class SqliteJournal:
                 "SELECT kind, at, task, data FROM events WHERE run_id = ? ORDER BY seq", (run_id,)
             )
             return _record(row[:-1]), json.loads(row[-1]), [_event(*each) for each in events]
+
+    def last_results(
+        self, playbook: str, targets: Sequence[str], before: str
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield what the tasks of a playbook's latest runs returned; see `Journal`."""
+        with self._lock, self._translated("read"):
+            # Ids sort by time, to the second: walking their index down reads no older run.
+            runs = self._db.execute(
+                "SELECT started_at, run_id FROM runs WHERE playbook = ? AND run_id <> ?"
+                " AND target IN (SELECT value FROM json_each(?)) ORDER BY run_id DESC LIMIT ?",
+                (playbook, before, json.dumps(list(targets)), _LOOKED_BACK),
+            ).fetchall()
+        for _, run_id in sorted(runs, reverse=True):
+            with self._lock, self._translated("read"):
+                rows = self._db.execute(
+                    "SELECT data FROM events WHERE run_id = ? AND kind = 'task_finished'"
+                    " ORDER BY seq",
+                    (run_id,),
+                ).fetchall()
+            for (data,) in rows:
+                yield run_id, json.loads(data)["result"]["data"]
 
     def close(self) -> None:
         """Close the file; what was not yet synced is."""

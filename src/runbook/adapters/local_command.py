@@ -10,7 +10,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, cast
 
-from runbook.adapters.host_door import DRAIN_S, HostDoor, Kept, out_of_time
+from runbook.adapters.host_door import DRAIN_S, Errand, HostDoor, Kept, out_of_time
 from runbook.model.effects import CommandOutcome
 from runbook.model.errors import NotStarted
 
@@ -30,17 +30,15 @@ class LocalDoor(HostDoor):
     def close(self) -> None:
         """Nothing is kept open between commands."""
 
-    def _run(
-        self, host: ResolvedHost, argv: tuple[str, ...], timeout_s: float, *, change: bool
-    ) -> CommandOutcome:
+    def _run(self, host: ResolvedHost, errand: Errand) -> CommandOutcome:
         started = time.monotonic()
-        process = _start(host.name, argv)
-        streams = _Streams(process)
+        process = _start(host.name, errand)
+        streams = _Streams(process, errand)
         try:
-            if not streams.follow(started + timeout_s):
-                if not change:
+            if not streams.follow(started + errand.timeout_s):
+                if not errand.change:
                     _kill_group(process)
-                raise out_of_time(host.name, argv, timeout_s, change=change)
+                raise out_of_time(host.name, errand)
         finally:
             streams.close()
         return CommandOutcome(
@@ -51,12 +49,12 @@ class LocalDoor(HostDoor):
         )
 
 
-def _start(host: str, argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def _start(host: str, errand: Errand) -> subprocess.Popen[bytes]:
     """Start the command in its own process group: a Ctrl-C here is not a Ctrl-C there."""
     try:
         return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
+            errand.argv,
+            stdin=subprocess.PIPE if errand.stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -64,7 +62,7 @@ def _start(host: str, argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise NotStarted(
-            f"{host}: {shlex.join(argv)} cannot be run: {why}",
+            f"{host}: {shlex.join(errand.argv)} cannot be run: {why}",
             hint="on a host with `connection: local` commands run on this very machine: is the"
             " program installed here, and is its path right?",
         ) from None
@@ -79,12 +77,16 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Streams:
-    """Both streams of a process, read side by side and kept within bounds."""
+    """A process's output, read side by side and kept within bounds, while it is fed its input."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.stdout, self.stderr = Kept(), Kept()
+    def __init__(self, process: subprocess.Popen[bytes], errand: Errand) -> None:
+        self.stdout, self.stderr = Kept(errand.keep), Kept(errand.keep)
         self._process = process
+        self._input = memoryview(errand.stdin)
         self._selector = selectors.DefaultSelector()
+        if process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+            self._selector.register(process.stdin, selectors.EVENT_WRITE)
         for pipe, kept in ((process.stdout, self.stdout), (process.stderr, self.stderr)):
             os.set_blocking(cast("IO[bytes]", pipe).fileno(), False)
             self._selector.register(cast("IO[bytes]", pipe), selectors.EVENT_READ, kept)
@@ -105,19 +107,32 @@ class _Streams:
 
     def close(self) -> None:
         self._selector.close()
-        for pipe in (self._process.stdout, self._process.stderr):
-            cast("IO[bytes]", pipe).close()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
 
     def _read_some(self, seconds: float) -> None:
         if not self._selector.get_map():
             self._wait(seconds)
             return
         for key, _ in self._selector.select(seconds):
-            data = os.read(key.fd, _CHUNK)
-            if data:
+            if key.data is None:
+                self._feed()
+            elif data := os.read(key.fd, _CHUNK):
                 key.data.add(data)
             else:
                 self._selector.unregister(key.fileobj)
+
+    def _feed(self) -> None:
+        """Write what the pipe takes; whoever does not want the rest need not read it."""
+        pipe = cast("IO[bytes]", self._process.stdin)
+        try:
+            self._input = self._input[os.write(pipe.fileno(), self._input[:_CHUNK]) :]
+        except BrokenPipeError:
+            self._input = self._input[:0]
+        if not self._input:
+            self._selector.unregister(pipe)
+            pipe.close()
 
     def _wait(self, seconds: float) -> None:
         """Both streams are closed, and the process is still there."""

@@ -6,9 +6,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runbook.adapters.postgres_ladder import Entry, climb
+from runbook.adapters.postgres_host import seen_from_host
+from runbook.adapters.postgres_ladder import Entry, Ladder, NoDoor
+from runbook.adapters.postgres_rungs import try_rung, without_host
 from runbook.adapters.postgres_signal import signal
-from runbook.adapters.postgres_wire import Reply, Row, StatementError, Wire
+from runbook.adapters.postgres_talk import StatementError
 from runbook.model.effects import (
     Answers,
     AskDatabase,
@@ -18,22 +20,25 @@ from runbook.model.effects import (
     ReadSql,
     Rows,
     SignalSessions,
+    TryRung,
 )
 from runbook.model.errors import (
     ChangeInRehearsal,
     ConnectionLost,
     DatabaseError,
     DoorError,
+    SlotRefused,
 )
 from runbook.model.sql_guard import fill_in, reading_statement, single_statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runbook.model.effects import Effect
+    from runbook.adapters.postgres_talk import Reply, Row, Talk
+    from runbook.model.effects import Effect, RungTried
     from runbook.model.fleet import Fleet
-    from runbook.model.inventory import Database
-    from runbook.model.sessions import SessionId
+    from runbook.model.ports import Door as HostDoor
+    from runbook.model.sessions import Rung, SessionId
 
 T = TypeVar("T")
 
@@ -46,15 +51,18 @@ _CHANGE_LIMIT = 1000
 
 
 class PostgresDoor:
-    """Performs AskDatabase, ReadSql, SignalSessions and ChangeSql.
+    """Performs AskDatabase, ReadSql, SignalSessions, ChangeSql and TryRung.
 
-    One connection for each database, opened at first need and kept until `close`. Several threads
-    may share it; each database is asked by one at a time.
+    One connection for each database, opened at first need and kept until `close`; of the rungs
+    beyond the server's own network door, nothing is kept. Several threads may share it; each
+    database is asked by one at a time.
     """
 
-    def __init__(self, fleet: Fleet, *, rehearsal: bool) -> None:
+    def __init__(self, fleet: Fleet, *, rehearsal: bool, hosts: HostDoor | None = None) -> None:
+        """Prepare the doors; `hosts` performs commands on the servers' hosts, and stays open."""
         self._fleet = fleet
         self._rehearsal = rehearsal
+        self._hosts = hosts
         self._lines: dict[str, _Line] = {}
         self._lock = threading.Lock()
 
@@ -80,6 +88,8 @@ class PostgresDoor:
                 return self._line(effect.database).signal(effect.sessions)
             case ChangeSql():
                 return self._line(effect.database).change(effect)
+            case TryRung():
+                return self._line(effect.database).try_rung(effect.rung, effect.limits)
         raise TypeError(f"no effect of PostgreSQL: {effect!r}")
 
     def close(self) -> None:
@@ -92,16 +102,15 @@ class PostgresDoor:
     def _line(self, database: str) -> _Line:
         with self._lock:
             if database not in self._lines:
-                self._lines[database] = _Line(database, self._fleet.database(database))
+                self._lines[database] = _Line(Ladder(database, self._fleet, self._hosts))
             return self._lines[database]
 
 
 class _Line:
     """The one connection to one database."""
 
-    def __init__(self, name: str, database: Database) -> None:
-        self._name = name
-        self._database = database
+    def __init__(self, ladder: Ladder) -> None:
+        self._ladder = ladder
         self._entry: Entry | None = None
         self._lock = threading.Lock()
 
@@ -110,62 +119,123 @@ class _Line:
             self._hang_up()
 
     def ask(self, questions: Sequence[Question]) -> Answers:
-        return self._observe(lambda entry: _ask(entry, questions))
+        try:
+            return self._observe(lambda entry: _ask(entry, questions))
+        except NoDoor as shut:
+            return self._from_host(shut)
 
     def read(self, effect: ReadSql) -> Rows:
-        return self._observe(lambda entry: _read(entry.wire, effect))
+        try:
+            return self._observe(lambda entry: _read(entry.talk, effect))
+        except NoDoor as shut:
+            raise shut.error from None
 
     def signal(self, sessions: Sequence[SessionId]) -> tuple[int, ...]:
+        """Signal each session the way it was seen: by SQL, or on the server's host."""
+        by_host = [session for session in sessions if seen_from_host(session)]
+        by_sql = [session for session in sessions if session not in by_host]
         with self._lock:
-            entry = self._enter()
+            signalled = set(self._signal_on_host(by_host) if by_host else ())
             try:
-                return self._once(lambda: signal(entry.wire, sessions))
+                signalled |= set(self._signal_by_sql(by_sql) if by_sql else ())
+            except NoDoor as shut:
+                raise shut.error from None
+        return tuple(session.pid for session in sessions if session.pid in signalled)
+
+    def change(self, effect: ChangeSql) -> Rows:
+        """Run a playbook's SQL, over a connection of its own kind: never by psql as a superuser."""
+        with self._lock:
+            try:
+                entry = self._enter(local=False)
+            except NoDoor as shut:
+                raise shut.error from None
+            try:
+                return self._once(lambda: _change(entry.talk, effect))
             finally:
                 self._give_back()
 
-    def change(self, effect: ChangeSql) -> Rows:
+    def try_rung(self, rung: Rung, limits: Question | None) -> RungTried:
         with self._lock:
+            return try_rung(self._ladder, rung, limits, _ask)
+
+    def _from_host(self, shut: NoDoor) -> Answers:
+        """Return what the server's host tells, where there is no connection to be had."""
+        host = self._ladder.host
+        if host is None:
+            raise shut.error from None
+        started = time.monotonic()
+        try:
+            processes = host.look()
+        except DoorError as error:
+            raise without_host(shut, error) from None
+        return Answers(
+            rows={},
+            rung="os",
+            refusals=shut.refusals,
+            connect_s=shut.seconds,
+            query_s=time.monotonic() - started,
+            processes=processes,
+        )
+
+    def _signal_on_host(self, sessions: Sequence[SessionId]) -> tuple[int, ...]:
+        host = self._ladder.host
+        if host is None:
+            raise DoorError(
+                f"{self._ladder.name}: its host, where these were seen, is not declared"
+            )
+        return host.signal(sessions)
+
+    def _signal_by_sql(self, sessions: Sequence[SessionId]) -> tuple[int, ...]:
+        try:
             entry = self._enter()
-            return self._once(lambda: _change(entry.wire, effect))
+            try:
+                return self._once(lambda: signal(entry.talk, sessions))
+            except SlotRefused:
+                # Nothing was run: the slot that was there a moment ago has gone to somebody else.
+                fresh = self._enter()
+                return self._once(lambda: signal(fresh.talk, sessions))
+        finally:
+            self._give_back()
 
     def _observe(self, look: Callable[[Entry], T]) -> T:
         """Look, and look once more over a new connection when the first one breaks."""
         with self._lock:
-            entry = self._enter()
             try:
-                return self._once(lambda: look(entry))
-            except ConnectionLost:
-                fresh = self._enter()
-                return self._once(lambda: look(fresh))
+                entry = self._enter()
+                try:
+                    return self._once(lambda: look(entry))
+                except (ConnectionLost, SlotRefused):
+                    fresh = self._enter()
+                    return self._once(lambda: look(fresh))
             finally:
                 self._give_back()
 
     def _once(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except ConnectionLost:
+        except (ConnectionLost, SlotRefused):
             self._hang_up()
             raise
         except StatementError as failure:
             raise failure.error from None
 
-    def _enter(self) -> Entry:
+    def _enter(self, *, local: bool = True) -> Entry:
         # A connection that was idle may have been closed meanwhile; nothing is in flight on it,
         # so a new one repeats nothing.
-        if self._entry is not None and not self._entry.wire.alive:
+        if self._entry is not None and not self._entry.talk.alive:
             self._hang_up()
         if self._entry is None:
-            self._entry = climb(self._name, self._database)
+            self._entry = self._ladder.climb(local=local)
         return self._entry
 
     def _give_back(self) -> None:
-        """A walsender's slot is a standby's to reconnect with: it is not kept between uses."""
-        if self._entry is not None and self._entry.rung == "rescue":
+        """A walsender's slot is a standby's to reconnect with; psql keeps none in any case."""
+        if self._entry is not None and self._entry.rung in {"rescue", "local"}:
             self._hang_up()
 
     def _hang_up(self) -> None:
         if self._entry is not None:
-            self._entry.wire.close()
+            self._entry.talk.close()
             self._entry = None
 
 
@@ -174,15 +244,15 @@ class _Line:
 
 def _ask(entry: Entry, questions: Sequence[Question]) -> Answers:
     """Put all questions in one message; when one of them fails, one by one."""
-    wire = entry.wire
-    asked = [q for q in questions if q.min_version <= wire.server_version]
+    talk = entry.talk
+    asked = [q for q in questions if q.min_version <= talk.server_version]
     started = time.monotonic()
     failed: dict[str, str] = {}
     try:
-        replies = _read_only(wire, [question.sql for question in asked], QUESTION_TIMEOUT_S)
+        replies = _read_only(talk, [question.sql for question in asked], QUESTION_TIMEOUT_S)
         rows = {q.name: reply.rows for q, reply in zip(asked, replies, strict=True)}
     except StatementError:
-        rows, failed = _one_by_one(wire, asked)
+        rows, failed = _one_by_one(talk, asked)
     return Answers(
         rows=rows,
         rung=entry.rung,
@@ -194,7 +264,7 @@ def _ask(entry: Entry, questions: Sequence[Question]) -> Answers:
 
 
 def _one_by_one(
-    wire: Wire, questions: Sequence[Question]
+    talk: Talk, questions: Sequence[Question]
 ) -> tuple[dict[str, list[Row]], dict[str, str]]:
     rows: dict[str, list[Row]] = {}
     failed: dict[str, str] = {}
@@ -204,14 +274,14 @@ def _one_by_one(
             failed[question.name] = "not asked: the questions before it took too long"
             continue
         try:
-            rows[question.name] = _read_only(wire, [question.sql], QUESTION_TIMEOUT_S)[0].rows
+            rows[question.name] = _read_only(talk, [question.sql], QUESTION_TIMEOUT_S)[0].rows
         except StatementError as failure:
             hint = f" ({failure.error.hint})" if failure.error.hint else ""
             failed[question.name] = f"{failure.error.message}{hint}"
     return rows, failed
 
 
-def _read_only(wire: Wire, statements: Sequence[str], timeout_s: float) -> list[Reply]:
+def _read_only(talk: Talk, statements: Sequence[str], timeout_s: float) -> list[Reply]:
     """Run statements in one READ ONLY transaction, in one round trip; return their replies.
 
     SET LOCAL, not SET: behind a pooler a SET would stay on a connection that others use next.
@@ -223,13 +293,12 @@ def _read_only(wire: Wire, statements: Sequence[str], timeout_s: float) -> list[
         "SET LOCAL TimeZone = 'UTC'",
         "SET LOCAL DateStyle = 'ISO, YMD'",
     ]
-    # The line end closes a statement that ends in a `--` comment.
-    message = "\n;".join([*preamble, *statements, "ROLLBACK"])
     try:
         # The timeout holds for each statement; all of them together get no more than twice that.
-        replies = wire.run(message, timeout_s * min(2, len(statements)))
+        timeout_s *= min(2, len(statements))
+        replies = talk.run([*preamble, *statements, "ROLLBACK"], timeout_s)
     except StatementError:
-        wire.run("ROLLBACK", timeout_s)
+        talk.recover()
         raise
     return replies[len(preamble) : -1]
 
@@ -237,21 +306,18 @@ def _read_only(wire: Wire, statements: Sequence[str], timeout_s: float) -> list[
 # ---- SQL of playbooks ----------------------------------------------------------------------
 
 
-def _read(wire: Wire, effect: ReadSql) -> Rows:
-    _read_literals_as_the_guard_does(wire)
-    statement = _prepare(wire, effect, reading_statement)
+def _read(talk: Talk, effect: ReadSql) -> Rows:
+    _read_literals_as_the_guard_does(talk)
+    statement = _prepare(talk, effect, reading_statement)
     first = statement.lstrip("( \t\r\n")[:7].lower()
     if first.startswith(("show", "explain")):
-        return _limited(_read_only(wire, [statement], effect.timeout_s)[-1], effect.limit)
-    # A cursor fetches no more than what is shown, and takes SELECT, VALUES, TABLE and WITH alone.
-    statements = [
-        f"DECLARE runbook_rows NO SCROLL CURSOR FOR {statement}",
-        f"FETCH FORWARD {effect.limit + 1} FROM runbook_rows",
-    ]
-    return _limited(_read_only(wire, statements, effect.timeout_s)[-1], effect.limit)
+        return _limited(_read_only(talk, [statement], effect.timeout_s)[-1], effect.limit)
+    # No more is fetched than what is shown; only SELECT, VALUES, TABLE and WITH can be so bounded.
+    statements = talk.first_rows(statement, effect.limit + 1)
+    return _limited(_read_only(talk, statements, effect.timeout_s)[-1], effect.limit)
 
 
-def _read_literals_as_the_guard_does(wire: Wire) -> None:
+def _read_literals_as_the_guard_does(talk: Talk) -> None:
     """See to it that a backslash in a literal is a backslash, as `sql_guard` takes it.
 
     The server reads a whole message before it runs any of it, so this cannot ride along.
@@ -259,48 +325,49 @@ def _read_literals_as_the_guard_does(wire: Wire) -> None:
     Raises:
         DatabaseError: when the server keeps the old reading; the guard could then be deceived.
     """
-    if wire.conforming_strings:
+    if talk.conforming_strings:
         return
-    wire.run("SET standard_conforming_strings = on", QUESTION_TIMEOUT_S)
-    if not wire.conforming_strings:
+    talk.run(["SET standard_conforming_strings = on"], QUESTION_TIMEOUT_S)
+    if not talk.conforming_strings:
         raise DatabaseError(
             "the server reads backslashes in literals in the old way, and does not change it",
             hint="set standard_conforming_strings = on for this role",
         )
 
 
-def _change(wire: Wire, effect: ChangeSql) -> Rows:
+def _change(talk: Talk, effect: ChangeSql) -> Rows:
     """Run one statement alone in its message: in autocommit, as VACUUM or ALTER SYSTEM need it."""
-    statement = _prepare(wire, effect, single_statement)
+    statement = _prepare(talk, effect, single_statement)
     timeout_ms = round(effect.timeout_s * 1000)
-    wire.run(
-        f"SET statement_timeout = {timeout_ms}; SET lock_timeout = {min(timeout_ms, 5000)};"
-        " SET standard_conforming_strings = on",
-        QUESTION_TIMEOUT_S,
-    )
+    settings = [
+        f"SET statement_timeout = {timeout_ms}",
+        f"SET lock_timeout = {min(timeout_ms, 5000)}",
+        "SET standard_conforming_strings = on",
+    ]
+    talk.run(settings, QUESTION_TIMEOUT_S)
     try:
-        reply = wire.run(statement, effect.timeout_s)[0]
+        reply = talk.run([statement], effect.timeout_s, change=True)[0]
     finally:
-        _reset(wire)
+        _reset(talk)
     return _limited(reply, _CHANGE_LIMIT)
 
 
-def _reset(wire: Wire) -> None:
+def _reset(talk: Talk) -> None:
     """Give the settings back: behind a pooler the connection is somebody else's next."""
-    if not wire.alive:
+    if not talk.alive:
         return
     try:
         # A statement of the playbook may have been BEGIN; ROLLBACK outside of one only warns.
-        wire.run("ROLLBACK", QUESTION_TIMEOUT_S)
-        wire.run("RESET statement_timeout; RESET lock_timeout", QUESTION_TIMEOUT_S)
+        talk.run(["ROLLBACK"], QUESTION_TIMEOUT_S)
+        talk.run(["RESET statement_timeout", "RESET lock_timeout"], QUESTION_TIMEOUT_S)
     except (StatementError, DoorError):
-        wire.close()  # what was asked for is done; the next use opens a new connection
+        talk.close()  # what was asked for is done; the next use opens a new connection
 
 
-def _prepare(wire: Wire, effect: ReadSql | ChangeSql, check: Callable[[str], str]) -> str:
+def _prepare(talk: Talk, effect: ReadSql | ChangeSql, check: Callable[[str], str]) -> str:
     """Return the one statement that will run, its values filled in by libpq's own quoting."""
     try:
-        values = {name: wire.literal(value) for name, value in effect.parameters}
+        values = {name: talk.literal(value) for name, value in effect.parameters}
         return fill_in(check(effect.sql), values)
     except ValueError as error:
         raise DatabaseError(

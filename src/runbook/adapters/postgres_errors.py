@@ -96,6 +96,10 @@ _MONITORED = ("pg_stat", "pg_ls_", "pg_show_", "pg_database_size", "pg_tablespac
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
+class StalledLogin(Unreachable):
+    """The login was not answered, or broken off: the server may be that full, or that busy."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Door:
     """Where a connection was tried, in the inventory's words, for messages."""
@@ -163,12 +167,15 @@ def refused(door: Door, text: str, sqlstate: str | None) -> DoorError:
     said = _server_words(text)
     if kind == "slots":
         return SlotRefused(f"{door.no_slot}: {said}", sqlstate="53300")
-    if hint := _LOGIN_HINTS.get(kind):
+    hints = {**_LOGIN_HINTS, **_LOCAL_LOGIN_HINTS} if door.rung == "local" else _LOGIN_HINTS
+    if hint := hints.get(kind):
         message = f"{door.where} refused {door.user!r} on database {door.dbname!r}: {said}"
         error = MissingGrant if kind in {"connect", "replication"} else DatabaseLogin
         return error(message, hint=_fill(hint, door), sqlstate=sqlstate)
-    hint = _REACH_HINTS.get(kind, _REACH_HINTS["closed"])
-    return Unreachable(f"{door.where} cannot be reached: {said}", hint=_fill(hint, door))
+    reach = _LOCAL_REACH_HINTS if door.rung == "local" else _REACH_HINTS
+    hint = reach.get(kind, reach["closed"])
+    unreachable = StalledLogin if kind in {"timeout", "lost"} else Unreachable
+    return unreachable(f"{door.where} cannot be reached: {said}", hint=_fill(hint, door))
 
 
 #: `{…}` are a Door's fields; `{role}` and `{db}` are quoted for SQL.
@@ -192,6 +199,17 @@ _REACH_HINTS: dict[Refusal, str] = {
     " -p {port}; databases.{database}.connect.connect_timeout says how long to wait",
     "lost": "something between here and {host}:{port} closes connections (a proxy, a failover),"
     " or the server is overwhelmed: its log says more",
+}
+#: Over the server's own socket, from its own host.
+_PEER_HINT = (
+    "the server's pg_hba.conf wants a line for it, above all that match it too: `local all {role}"
+    " peer`; databases.{database}.local.os_user says who connects"
+)
+_LOCAL_LOGIN_HINTS: dict[Refusal, str] = dict.fromkeys(("password", "role", "hba"), _PEER_HINT)
+_LOCAL_REACH_HINTS: dict[Refusal, str] = {
+    "starting": _REACH_HINTS["starting"],
+    "closed": "check databases.{database}.local.socket_dir and port: on the server's host,"
+    " `ls /var/run/postgresql/.s.PGSQL.* /tmp/.s.PGSQL.*` shows the sockets that there are",
 }
 
 

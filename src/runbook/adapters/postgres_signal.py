@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runbook.adapters.postgres_errors import missing_grant
-from runbook.adapters.postgres_wire import StatementError, Wire
+from runbook.adapters.postgres_talk import StatementError, Talk
 from runbook.model.errors import MissingGrant
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ JOIN (VALUES {values}) AS w (pid, backend_start) ON a.pid = w.pid
 """
 
 
-def signal(wire: Wire, sessions: Sequence[SessionId]) -> tuple[int, ...]:
+def signal(talk: Talk, sessions: Sequence[SessionId]) -> tuple[int, ...]:
     """Signal what is still as it was seen; return the pids that were signalled, in order.
 
     One that is denied while others are signalled is missing there, and still as it was seen.
@@ -59,16 +59,16 @@ def signal(wire: Wire, sessions: Sequence[SessionId]) -> tuple[int, ...]:
     if not known:
         return ()
     try:
-        signalled, denied = _signal_batch(wire, known)
+        signalled, denied = _signal_batch(talk, known)
     except StatementError as failure:
         if failure.error.sqlstate != "42501":
             raise
         # Refused in spite of `may` (managed services have rules of their own), half-way through.
-        signalled, denied = _signal_singly(wire, known)
+        signalled, denied = _signal_singly(talk, known)
     if denied and not signalled:
-        role = wire.door.user
+        role = talk.door.user
         raise MissingGrant(
-            f"{wire.door.database}: {role!r} may not terminate the sessions"
+            f"{talk.door.database}: {role!r} may not terminate the sessions"
             f" {', '.join(map(str, sorted(denied)))}",
             hint=f"{missing_grant('terminate', role)}; a superuser's session needs a superuser",
             sqlstate="42501",
@@ -76,20 +76,20 @@ def signal(wire: Wire, sessions: Sequence[SessionId]) -> tuple[int, ...]:
     return tuple(s.pid for s in known if s.pid in signalled)
 
 
-def _signal_batch(wire: Wire, sessions: Sequence[SessionId]) -> tuple[set[int], set[int]]:
+def _signal_batch(talk: Talk, sessions: Sequence[SessionId]) -> tuple[set[int], set[int]]:
     values = ", ".join(
-        f"({s.pid:d},{wire.literal(s.backend_start)},{wire.literal(s.state_change)},"
-        f"{wire.literal(s.state)})"
+        f"({s.pid:d},{talk.literal(s.backend_start)},{talk.literal(s.state_change)},"
+        f"{talk.literal(s.state)})"
         for s in sessions
     )
-    rows = wire.run(_SIGNAL.format(values=values), _TIMEOUT_S)[0].rows
+    rows = talk.run([_SIGNAL.format(values=values)], _TIMEOUT_S, change=True)[0].rows
     return (
         {row["pid"] for row in rows if row["signalled"]},
         {row["pid"] for row in rows if not row["may"]},
     )
 
 
-def _signal_singly(wire: Wire, sessions: Sequence[SessionId]) -> tuple[set[int], set[int]]:
+def _signal_singly(talk: Talk, sessions: Sequence[SessionId]) -> tuple[set[int], set[int]]:
     """Signal one by one after a statement that the server aborted half-way.
 
     What that statement had signalled already is on its way out and no longer as it was seen; it
@@ -99,14 +99,14 @@ def _signal_singly(wire: Wire, sessions: Sequence[SessionId]) -> tuple[set[int],
     denied: set[int] = set()
     for session in sessions:
         try:
-            done, refused = _signal_batch(wire, [session])
+            done, refused = _signal_batch(talk, [session])
             signalled |= done
             denied |= refused
         except StatementError as failure:
             if failure.error.sqlstate != "42501":
                 raise
             denied.add(session.pid)
-    values = ", ".join(f"({s.pid:d},{wire.literal(s.backend_start)})" for s in sessions)
-    rows = wire.run(_ALIVE.format(values=values), _TIMEOUT_S)[0].rows
+    values = ", ".join(f"({s.pid:d},{talk.literal(s.backend_start)})" for s in sessions)
+    rows = talk.run([_ALIVE.format(values=values)], _TIMEOUT_S)[0].rows
     gone = {s.pid for s in sessions} - {row["pid"] for row in rows}
     return signalled | gone, denied

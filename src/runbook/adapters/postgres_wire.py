@@ -12,18 +12,16 @@ import ctypes
 import json
 import select
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runbook.adapters.postgres_errors import Door, refused, split_refusal, statement_failed
+from runbook.adapters.postgres_talk import Reply, StatementError, plain_literal
 from runbook.model.errors import ConnectionLost, DatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from psycopg import pq
-
-Row = dict[str, Any]
 
 #: Seconds beyond a statement's own timeout after which a silent server counts as lost.
 _GRACE_S = 5.0
@@ -31,25 +29,8 @@ _GRACE_S = 5.0
 _VERBOSE = 2
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
-    """What one statement of a message returned."""
-
-    columns: tuple[str, ...]
-    rows: list[Row]
-
-
-class StatementError(Exception):
-    """A message broke off at a statement: what came before it, and the error it is for users."""
-
-    def __init__(self, done: list[Reply], error: DatabaseError) -> None:
-        super().__init__(error.message)
-        self.done = done
-        self.error = error
-
-
 class Wire:
-    """An open connection; used by one thread at a time."""
+    """An open connection; used by one thread at a time. See `postgres_talk.Talk`."""
 
     def __init__(self, connection: pq.abc.PGconn, door: Door) -> None:
         self._pg = connection
@@ -78,7 +59,7 @@ class Wire:
             if _connected(connection, deadline):
                 text, sqlstate = split_refusal(connection.get_error_message("utf-8"))
             else:
-                text, sqlstate = f"no answer within {timeout_s:g}s", None
+                text, sqlstate = _silence(connection, timeout_s), None
         except BaseException:
             connection.finish()
             raise
@@ -105,13 +86,16 @@ class Wire:
             return False
         return True
 
-    def run(self, message: str, timeout_s: float) -> list[Reply]:
-        """Send statements in one message and return a reply for each.
-
-        Raises:
-            StatementError: the server refused a statement; those after it were not run.
-            ConnectionLost: the connection broke, or was silent for longer than the timeout.
-        """
+    def run(
+        self,
+        statements: Sequence[str],
+        timeout_s: float,
+        *,
+        change: bool = False,  # noqa: ARG002 - nothing is ever sent twice here
+    ) -> list[Reply]:
+        """Send statements in one message; see `postgres_talk.Talk.run`."""
+        # The line end closes a statement that ends in a `--` comment.
+        message = "\n;".join([statements] if isinstance(statements, str) else statements)
         deadline = time.monotonic() + timeout_s + _GRACE_S
         done: list[Reply] = []
         failed: DatabaseError | None = None
@@ -131,26 +115,25 @@ class Wire:
             raise StatementError(done, failed)
         return done
 
-    def literal(self, value: object) -> str:
-        """Return a value as SQL, with a blank before it so that it cannot join what precedes it.
+    def recover(self) -> None:
+        """End the transaction that a refused statement has left open."""
+        self.run(["ROLLBACK"], _GRACE_S)
 
-        Raises:
-            ValueError: for a value that is neither text, number, boolean nor None.
-        """
-        if value is None:
-            return " NULL"
-        if isinstance(value, bool):
-            return " TRUE" if value else " FALSE"
-        if isinstance(value, int):
-            return f" {value}"
-        if not isinstance(value, str | float):
-            raise ValueError(f"{value!r} is no SQL parameter: give text, a number or a boolean")  # noqa: TRY004
-        text = str(value)
-        if "\0" in text:
-            raise ValueError("a SQL parameter cannot hold a NUL character")
+    def first_rows(self, statement: str, count: int) -> list[str]:
+        """Return a cursor's statements: it fetches no more than what is shown."""
+        return [
+            f"DECLARE runbook_rows NO SCROLL CURSOR FOR {statement}",
+            f"FETCH FORWARD {count} FROM runbook_rows",
+        ]
+
+    def literal(self, value: object) -> str:
+        """Return a value as SQL, quoted by libpq; see `postgres_talk.Talk.literal`."""
+        plain = plain_literal(value)
+        if plain is not None:
+            return plain
         from psycopg import pq
 
-        quoted = pq.Escaping(self._pg).escape_literal(text.encode(errors="replace"))
+        quoted = pq.Escaping(self._pg).escape_literal(str(value).encode(errors="replace"))
         return " " + bytes(quoted).decode() + ("::float8" if isinstance(value, float) else "")
 
     def _results(self, deadline: float) -> Iterator[pq.abc.PGresult]:
@@ -231,6 +214,15 @@ def _ask_for_sqlstate(connection: Any, implementation: str) -> None:
         call(connection.pgconn_ptr, _VERBOSE)
     except (AttributeError, ImportError, OSError):
         return
+
+
+def _silence(connection: pq.abc.PGconn, timeout_s: float) -> str:
+    """Say how far the handshake came: a server without a free child takes calls all the same."""
+    from psycopg.pq import ConnStatus
+
+    if connection.status == ConnStatus.STARTED:
+        return f"no answer within {timeout_s:g}s"
+    return f"no answer within {timeout_s:g}s: it took the connection, and says nothing to the login"
 
 
 def _connected(connection: pq.abc.PGconn, deadline: float) -> bool:

@@ -6,14 +6,16 @@ import os
 import shlex
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runbook.model.document import visible
+from runbook.model.effects import SecretTried, TrySecret
 from runbook.model.errors import SecretMissing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runbook.model.effects import Effect
     from runbook.model.inventory import Secret
 
 #: Seconds that a secret's command may take: a password manager may ask a server, not a person.
@@ -106,3 +108,34 @@ def _text(raw: bytes, source: str) -> str:
     if not value:
         raise SecretMissing(f"{source} gives nothing", hint="it must give the secret and no more")
     return value
+
+
+class SecretsDoor:
+    """Performs TrySecret: follows a reference to its value, and forgets the value."""
+
+    def perform(self, effect: Effect[Any]) -> SecretTried:
+        """Perform one effect; see `runbook.model.ports.Door`. Never raises for an answer."""
+        if not isinstance(effect, TrySecret):
+            raise TypeError(f"no effect on secrets: {effect!r}")
+        try:
+            resolve(effect.secret)
+        except SecretMissing as error:
+            return SecretTried(found=False, said=error.message, hint=error.hint or "")
+        said, hint = _seen_by_others(effect.secret.file) if effect.secret.file else ("", "")
+        return SecretTried(found=True, said=said, hint=hint)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _seen_by_others(name: str) -> tuple[str, str]:
+    """Return a word about a secret's file that others may read or replace, and its remedy."""
+    path = Path(name).expanduser()
+    mode = path.stat().st_mode & 0o077
+    if not mode:
+        return "", ""
+    shown = visible(str(path))
+    return (
+        f"{shown} is open to other users of this machine (mode {path.stat().st_mode & 0o777:04o})",
+        f"chmod 600 {shlex.quote(shown)}",
+    )

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runbook.adapters.host_door import DRAIN_S, HostDoor, Kept, out_of_time
+from runbook.adapters.host_door import DRAIN_S, Errand, HostDoor, Kept, out_of_time
 from runbook.adapters.ssh_connect import Connector, hang_up
 from runbook.model.effects import CommandOutcome
 from runbook.model.errors import ConnectionLost, Unreachable
@@ -71,35 +71,34 @@ class SshDoor(HostDoor):
         for line in lines:
             line.drop()
 
-    def _run(
-        self, host: ResolvedHost, argv: tuple[str, ...], timeout_s: float, *, change: bool
-    ) -> CommandOutcome:
+    def _run(self, host: ResolvedHost, errand: Errand) -> CommandOutcome:
         line = self._line(host)
         with line.lock:
             kept = line.connection is not None
             try:
-                outcome = self._attempt(line, argv, timeout_s, change=change)
+                outcome = self._attempt(line, errand)
             except ConnectionLost:
-                if change or not kept:
+                if errand.change or not kept:
                     raise
-                outcome = self._attempt(line, argv, timeout_s, change=change)
+                outcome = self._attempt(line, errand)
             line.used = time.monotonic()
         self._close_oldest()
         return outcome
 
-    def _attempt(
-        self, line: _Line, argv: tuple[str, ...], timeout_s: float, *, change: bool
-    ) -> CommandOutcome:
+    def _attempt(self, line: _Line, errand: Errand) -> CommandOutcome:
         started = time.monotonic()
         channel = self._channel(line)
-        execution = _Execution(channel, started + timeout_s)
+        execution = _Execution(channel, errand, started + errand.timeout_s)
         try:
-            if not execution.run(shlex.join(argv)):
-                raise out_of_time(line.host.name, argv, timeout_s, change=change)
+            if not execution.run(shlex.join(errand.argv)):
+                if execution.feeding:
+                    # Nothing else ends a write that the other side does not take.
+                    line.drop()
+                raise out_of_time(line.host.name, errand)
             exit_code = execution.exit_code()
         except _Cut:
             line.drop()
-            raise _lost(line.host.name, argv, change=change) from None
+            raise _lost(line.host.name, errand) from None
         finally:
             _close_quietly(channel)
         return CommandOutcome(
@@ -149,8 +148,10 @@ class _Cut(Exception):
 class _Execution:
     """One command on one channel."""
 
-    def __init__(self, channel: Any, deadline: float) -> None:
-        self.stdout, self.stderr = Kept(), Kept()
+    def __init__(self, channel: Any, errand: Errand, deadline: float) -> None:
+        self.stdout, self.stderr = Kept(errand.keep), Kept(errand.keep)
+        self._input = errand.stdin
+        self._feeder: threading.Thread | None = None
         self._channel = channel
         self._deadline = deadline
 
@@ -161,6 +162,11 @@ class _Execution:
             _Cut: when the connection was lost; the command may or may not have run.
         """
         return self._send(command) and self._follow()
+
+    @property
+    def feeding(self) -> bool:
+        """Whether its input is still being written."""
+        return self._feeder is not None and self._feeder.is_alive()
 
     def exit_code(self) -> int:
         """Return the exit code; -1 for a command that a signal ended.
@@ -187,13 +193,25 @@ class _Execution:
         timer.start()
         try:
             self._channel.exec_command(command)
-            self._channel.shutdown_write()
+            if self._input:
+                # Beside the reading: a command may want its output read before it reads on.
+                self._feeder = threading.Thread(target=self._feed, daemon=True)
+                self._feeder.start()
+            else:
+                self._channel.shutdown_write()
         except Exception:  # noqa: BLE001 - SSHException, EOFError, OSError: all mean the same here
             if not overtime.is_set():
                 raise _Cut from None
         finally:
             timer.cancel()
         return not overtime.is_set()
+
+    def _feed(self) -> None:
+        # A command that ended, or closed its input, need not have read it to the end.
+        with suppress(Exception):
+            self._channel.sendall(self._input)
+        with suppress(Exception):
+            self._channel.shutdown_write()
 
     def _follow(self) -> bool:
         poll = select.poll()
@@ -239,10 +257,11 @@ def _close_quietly(channel: Any) -> None:
         channel.close()
 
 
-def _lost(host: str, argv: tuple[str, ...], *, change: bool) -> ConnectionLost:
+def _lost(host: str, errand: Errand) -> ConnectionLost:
     hint = (
         "it may or may not have happened, and is not tried again: look at the host"
-        if change
+        if errand.change
         else "nothing was changed; is the host overloaded, restarting, or its network down?"
     )
-    return ConnectionLost(f"{host}: the connection was lost during {shlex.join(argv)}", hint=hint)
+    shown = shlex.join(errand.argv)
+    return ConnectionLost(f"{host}: the connection was lost during {shown}", hint=hint)

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-Kind = Literal["playbook", "inventory"]
+Kind = Literal["playbook", "inventory", "capture"]
 
-#: A playbook is written by hand; an inventory may be generated for thousands of hosts.
-MAX_BYTES: dict[Kind, int] = {"playbook": 1_000_000, "inventory": 16_000_000}
+#: A playbook is written by hand; an inventory may be generated for thousands of hosts; a capture
+#: has about 1 KB for each session, and PostgreSQL's users rarely have more than 10,000.
+MAX_BYTES: dict[Kind, int] = {
+    "playbook": 1_000_000,
+    "inventory": 16_000_000,
+    "capture": 64_000_000,
+}
 _UNWELCOME = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]"
 )
@@ -67,7 +72,8 @@ def _read_bytes(path: Path, kind: Kind, max_bytes: int) -> bytes:
     if data is None or len(data) > max_bytes:
         size = f"{status.st_size:,} bytes" if data is None else f"more than {max_bytes:,} bytes"
         message = f"{_name(path)} is too large for {_a(kind)}: {size}, the limit is {max_bytes:,}"
-        raise _refusal(message, f"check that this is {_a(kind)}; if it is, split it")
+        remedy = "; if it is, split it" if kind != "capture" else ""
+        raise _refusal(message, f"check that this is {_a(kind)}{remedy}")
     return data
 
 
@@ -149,4 +155,4 @@ def _name(path: Path) -> str:
 
 
 def _a(kind: Kind) -> str:
-    return "an inventory" if kind == "inventory" else "a playbook"
+    return "an inventory" if kind == "inventory" else f"a {kind}"

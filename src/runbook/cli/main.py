@@ -17,6 +17,7 @@ COMMANDS = {
     "remediate": "Rehearse and do the smallest safe thing about it.",
     "run": "Run a playbook, shipped or your own.",
     "playbooks": "List, show, validate playbooks; print their JSON Schema.",
+    "doctor": "On a quiet day: would every door open, and what mends it if not?",
     "inventory": "List, show, validate the inventory.",
     "runs": "List and show what was run on this machine.",
     "drill": "A throwaway saturated database to practise on.",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runbook.engine.executor import LocalExecutor, RunOutcome
     from runbook.model.fleet import Fleet
     from runbook.model.plan import Confirm, Plan, Result
+    from runbook.model.ports import Judge
 
 #: How a run's end becomes the process's exit code.
 EXIT_CODES = {
@@ -48,6 +49,8 @@ class Request:
     quiet: bool = False
     #: Keep a record of the run; a check that runs every minute keeps none.
     journal: bool = True
+    #: Who judges, when it is somebody else than usual: one who keeps what was seen.
+    judge: Judge | None = None
 
 
 def run_playbook(request: Request, fleet: Fleet) -> RunOutcome:
@@ -95,6 +98,7 @@ def run_plan(plan: Plan, request: Request, fleet: Fleet) -> RunOutcome:
             confirmer=_confirmer(request, progress.pause, asking),
             incident=request.incident,
             keep=request.journal,
+            judge=request.judge,
         ) as run,
         _signals(run.executor, asking),
     ):

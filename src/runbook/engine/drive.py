@@ -11,10 +11,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from runbook.engine.side_by_side import side_by_side
 from runbook.model.effects import Change, Drive, Effect, Now, Observe, Say, Sleep, Together
 from runbook.model.errors import (
     ConnectionLost,
@@ -27,9 +27,6 @@ from runbook.model.errors import (
 )
 from runbook.model.plan import Result, Status, Task
 from runbook.model.ports import Door
-
-#: Looks at once inside one `Together`; the same bound as for hosts at once.
-_SIDE_BY_SIDE = 20
 
 #: Tells what happens: kind, data.
 Notice = Callable[[str, dict[str, Any]], None]
@@ -101,7 +98,7 @@ class _Driver:
             case Sleep(seconds=seconds, cut_short=cut_short):
                 return self._sleep(seconds, cut_short=cut_short)
             case Together(effects=effects):
-                return self._together(effects)
+                return self._together(effects, effect.within_s)
             case _:
                 return self._door(effect).perform(effect)
 
@@ -113,17 +110,16 @@ class _Driver:
         self._world.sleep(min(seconds, left))
         return seconds <= left
 
-    def _together(self, effects: tuple[Observe[Any], ...]) -> tuple[Any, ...]:
+    def _together(
+        self, effects: tuple[Observe[Any], ...], within_s: float | None
+    ) -> tuple[Any, ...]:
         def look(effect: Observe[Any]) -> Any:
             try:
                 return self._observe(effect)
             except DoorError as error:
                 return error
 
-        if len(effects) < 2:
-            return tuple(look(effect) for effect in effects)
-        with ThreadPoolExecutor(min(len(effects), _SIDE_BY_SIDE)) as pool:
-            return tuple(pool.map(look, effects))
+        return side_by_side(effects, look, within_s)
 
     def _change(self, effect: Change[Any]) -> Any:
         footprint = sorted(effect.footprint())

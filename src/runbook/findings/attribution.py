@@ -5,24 +5,32 @@ address; by the role as well, where the service declares one. Nothing is guessed
 service stays grouped by the session's own words. Where name and address contradict each other (a
 copied configuration, NAT, a load balancer), or several roles or databases hide under one declared
 pool, the sessions are shown, and their count proves nothing.
+
+A PgBouncer in between is seen through where its console has answered: a session that a client has
+at this moment is that client's, and any other of its server connections is its own pool's.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from runbook.findings.bouncers import Bouncer, Client, Pool, bouncers_of, server_of
+from runbook.findings.sockets import address_book
 from runbook.model.application_name import as_server_keeps
 from runbook.model.diagnosis import Owner
+from runbook.model.sockets import plain as _address
 
 if TYPE_CHECKING:
     from runbook.model.fleet import Fleet, ResolvedHost
     from runbook.model.inventory import Service
     from runbook.model.sessions import Session, Snapshot
 
+#: What PgBouncer's application_name_add_host puts after a client's name.
+_ADDED = re.compile(r" - (unix|[0-9a-fA-F.:\[\]]+):[0-9]+$")
 #: Interactive clients name themselves so; such a session belongs to a person, not to a pool.
 CONSOLES = ("psql", "pgadmin", "dbeaver", "datagrip", "pgcli", "tableplus", "pg_activity")
 
@@ -51,10 +59,20 @@ class Holder:
     sessions: tuple[Session, ...]
     #: Why a count or a lifetime proves nothing here; "" when it does.
     doubt: str = ""
+    #: The PgBouncer that the sessions were seen to come through; "" when they were not.
+    bouncer: str = ""
+    #: That PgBouncer's pool, when the sessions are its own and no client has them.
+    pool: Pool | None = None
+    #: Who is behind that PgBouncer, a client for each session; () when no client has them.
+    clients: tuple[Client, ...] = ()
+    #: Seconds after which that PgBouncer closes its idle connections; 0 when it does not.
+    closes_idle_s: float = 0.0
 
     @property
     def budget(self) -> int | None:
         """Connections declared for all seats together; None when any declares nothing."""
+        if self.pool is not None:
+            return self.pool.budget
         budgets = [seat.budget for seat in self.seats]
         known = [budget for budget in budgets if budget is not None]
         return sum(known) if known and len(known) == len(budgets) else None
@@ -75,6 +93,8 @@ class Holder:
     @property
     def idle_timeout_s(self) -> float:
         """Seconds after which the most patient of the pools closes an idle connection, or 0."""
+        if self.pool is not None:
+            return self.closes_idle_s
         pools = [seat.declared.pool for seat in self.seats]
         return max((pool.idle_timeout or 0.0 for pool in pools if pool), default=0.0)
 
@@ -104,12 +124,49 @@ class Holder:
             host=self.host,
             role=_common({s.role for s in self.sessions}),
             database=_common({s.database for s in self.sessions}),
-            application_name=_common({s.application_name for s in self.sessions}),
-            client_addr=_common({_from(s) for s in self.sessions}),
+            application_name=_common({c.application_name for c in self.clients or self.sessions}),
+            client_addr=_common({c.addr for c in self.clients} or set(map(_from, self.sessions))),
+            pgbouncer=self.bouncer or None,
+            pool=self.pool.name if self.pool else None,
             sessions=len(self.sessions),
             concerned=concerned,
             budget=self.budget,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Callers:
+    """Clients of a PgBouncer that belong together, with a server connection or without."""
+
+    bouncer: str
+    seats: tuple[Seat, ...]
+    clients: tuple[Client, ...]
+    #: Why their number proves nothing; "" when it does.
+    doubt: str = ""
+
+    @property
+    def budget(self) -> int | None:
+        """Connections declared for all seats together; None when any declares nothing."""
+        return Holder(seats=self.seats, sessions=()).budget
+
+    @property
+    def service(self) -> str | None:
+        """The service, when it is one."""
+        return Holder(seats=self.seats, sessions=()).service
+
+    @property
+    def waiting(self) -> int:
+        """How many of them wait for a server connection."""
+        return sum(client.waiting for client in self.clients)
+
+    @property
+    def label(self) -> str:
+        """A short name for people: `shop on web-01`, or their own words."""
+        holder = Holder(seats=self.seats, sessions=())
+        if holder.service and holder.host:
+            return f"{holder.service} on {holder.host}"
+        first = self.clients[0]
+        return f"{first.application_name or first.user} from {first.addr}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,28 +175,72 @@ class Attribution:
 
     holders: tuple[Holder, ...]
     notes: tuple[str, ...] = ()
+    #: The PgBouncers that answered, and all of their clients, largest group first.
+    bouncers: tuple[Bouncer, ...] = ()
+    callers: tuple[Callers, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """Where one session belongs; sessions of one key are one holder's."""
+
+    seats: tuple[Seat, ...] = ()
+    doubt: str = ""
+    bouncer: str = ""
+    pool: Pool | None = None
+    client: Client | None = None
+    closes_idle_s: float = 0.0
+
+    def key(self, session: Session) -> tuple[object, ...]:
+        if self.pool is not None:
+            return (self.bouncer, self.pool.name)
+        if self.seats:
+            names = tuple((seat.service, seat.host.name) for seat in self.seats)
+            return (self.bouncer, names, self.doubt)
+        if self.client is not None:
+            words = (self.client.addr, self.client.application_name)
+            return (self.bouncer, *words, session.role, session.database)
+        return (session.client_addr, session.role, session.application_name, session.database)
+
+    def holder(self, sessions: list[Session], clients: list[Client]) -> Holder:
+        return Holder(
+            seats=self.seats,
+            sessions=tuple(sessions),
+            doubt=self.doubt,
+            bouncer=self.bouncer,
+            pool=self.pool,
+            clients=tuple(clients),
+            closes_idle_s=self.closes_idle_s,
+        )
 
 
 def attribute(snapshot: Snapshot, fleet: Fleet) -> Attribution:
     """Map a snapshot's client sessions to the services that use its database."""
     mapper = _Mapper(snapshot, fleet)
     groups: dict[tuple[object, ...], list[Session]] = defaultdict(list)
-    seats: dict[tuple[object, ...], tuple[tuple[Seat, ...], str]] = {}
+    places: dict[tuple[object, ...], _Place] = {}
+    clients: dict[tuple[object, ...], list[Client]] = defaultdict(list)
     for session in snapshot.clients:
-        found, doubt = mapper.map(session)
-        key = _key(found, doubt, session)
+        place = mapper.place(session)
+        key = place.key(session)
         groups[key].append(session)
-        seats[key] = (found, doubt)
+        places[key] = place
+        if place.client is not None:
+            clients[key].append(place.client)
     holders = [
         _unmixed(part)
         for key, members in groups.items()
-        for part in _by_address(
-            Holder(seats=seats[key][0], sessions=tuple(members), doubt=seats[key][1])
-        )
+        for part in _by_address(places[key].holder(members, clients[key]), mapper.book)
     ]
     holders.sort(key=lambda holder: -len(holder.sessions))
-    doubts = dict.fromkeys(holder.doubt for holder in holders if holder.doubt)
-    return Attribution(holders=tuple(holders), notes=tuple(doubts))
+    # What was seen through a PgBouncer is no gap in what was seen.
+    doubts = dict.fromkeys(h.doubt for h in holders if h.doubt and not h.bouncer)
+    return Attribution(
+        holders=tuple(holders),
+        notes=tuple(doubts),
+        bouncers=mapper.bouncers,
+        callers=mapper.callers(),
+    )
 
 
 def seats_of(database: str, fleet: Fleet, version_num: int) -> tuple[Seat, ...]:
@@ -169,52 +270,161 @@ def same_server(database: str, fleet: Fleet) -> tuple[str, ...]:
     return tuple(name for name, place in places.items() if place == places[database])
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Peer:
+    """What a session, or a PgBouncer's client, tells of itself."""
+
+    application_name: str
+    client_addr: str | None
+    role: str | None
+    #: Hosts that it may come from; none when the address says nothing.
+    at: frozenset[str] = frozenset()
+
+
 class _Mapper:
-    """Looks up seats by name and by address."""
+    """Looks up seats by name and by address, through PgBouncers where they have answered."""
 
     def __init__(self, snapshot: Snapshot, fleet: Fleet) -> None:
+        self._fleet = fleet
         self._seats = seats_of(snapshot.database, fleet, snapshot.limits.version_num)
         self._by_name: dict[str, list[Seat]] = defaultdict(list)
-        self._by_address: dict[str, list[Seat]] = defaultdict(list)
+        self._nameless: dict[str, list[Seat]] = defaultdict(list)
         for seat in self._seats:
             if seat.name:
                 self._by_name[seat.name].append(seat)
             else:
-                self._by_address[_address(seat.host.address)].append(seat)
+                self._nameless[seat.host.name].append(seat)
         self._hosts_at: dict[str, set[str]] = defaultdict(set)
         for host in fleet.hosts.values():
             self._hosts_at[_address(host.address)].add(host.name)
-        self._bouncers = _bouncers(snapshot.database, fleet)
+        #: Addresses that hosts call their own, which may be none that the inventory knows.
+        self.book = address_book(snapshot)
+        self._bouncer_homes = _bouncers(snapshot.database, fleet, self.book)
+        self.bouncers = bouncers_of(snapshot)
+        self._servers = server_of(self.bouncers)
+        self._clients = {
+            (bouncer.name, client.link): client
+            for bouncer in self.bouncers
+            for client in bouncer.clients
+            if client.link
+        }
+        self._links = {
+            (bouncer.name, server.ptr): server
+            for bouncer in self.bouncers
+            for server in bouncer.servers
+        }
+        self._pools = {
+            (bouncer.name, pool.database, pool.user): pool
+            for bouncer in self.bouncers
+            for pool in bouncer.pools
+        }
 
-    def map(self, session: Session) -> tuple[tuple[Seat, ...], str]:
-        """Return the seats that a session may belong to, and the doubt about it."""
-        named = self._fitting(self._by_name.get(session.application_name, ()), session)
-        doubt = ""
+    def place(self, session: Session) -> _Place:
+        """Return where a session belongs."""
+        if session.client_port is not None:
+            found = self._servers.get((session.pid, session.client_port))
+            if found is not None:
+                return self._behind(*found, session)
+        bounced = self._bouncer_at(session) is not None
+        name = session.application_name
+        peer = _Peer(
+            application_name=_ADDED.sub("", name) if bounced else name,
+            client_addr=session.client_addr,
+            role=session.role,
+            at=self._at(session.client_addr),
+        )
+        seats, doubt = self._map(peer, bounced=bounced)
+        return _Place(seats=seats, doubt=self._doubt(seats, session) or doubt)
+
+    def _behind(self, bouncer: Bouncer, ptr: str, session: Session) -> _Place:
+        """Return whose client has a server connection now, or else the pool that it waits in.
+
+        Servers and clients are listed one after the other, and links move in between: both ends
+        must name each other.
+        """
+        server, client = self._links[bouncer.name, ptr], self._clients.get((bouncer.name, ptr))
+        if client is not None and client.ptr == server.link:
+            seats, _ = self._map(self._peer_of(client, bouncer, session.role))
+            doubt = (
+                f"comes through PgBouncer {bouncer.name}: its pool holds the connection, so a count"
+                " says nothing about the service's own"
+            )
+            return _Place(seats=seats, doubt=doubt, bouncer=bouncer.name, client=client)
+        return _Place(
+            doubt=f"PgBouncer {bouncer.name}'s own connection, which no client has now",
+            bouncer=bouncer.name,
+            pool=self._pools.get((bouncer.name, server.database, server.user)),
+            closes_idle_s=bouncer.idle_timeout_s,
+        )
+
+    def callers(self) -> tuple[Callers, ...]:
+        """Return every client of every PgBouncer that answered, by whom it belongs to."""
+        groups: dict[tuple[object, ...], list[Client]] = defaultdict(list)
+        found: dict[tuple[object, ...], tuple[str, tuple[Seat, ...], str]] = {}
+        for bouncer in self.bouncers:
+            for client in bouncer.clients:
+                if (bouncer.name, client.database, client.user) not in self._pools:
+                    continue  # another server's, or the console
+                seats, doubt = self._map(self._peer_of(client, bouncer, client.user))
+                doubt = doubt or _unsure(seats)
+                names = tuple((seat.service, seat.host.name) for seat in seats)
+                words = () if seats else (client.addr, client.application_name, client.user)
+                key = (bouncer.name, names, doubt, words)
+                groups[key].append(client)
+                found[key] = (bouncer.name, seats, doubt)
+        callers = [
+            Callers(
+                bouncer=found[key][0],
+                seats=found[key][1],
+                doubt=found[key][2],
+                clients=tuple(clients),
+            )
+            for key, clients in groups.items()
+        ]
+        return tuple(sorted(callers, key=lambda group: -len(group.clients)))
+
+    def _peer_of(self, client: Client, bouncer: Bouncer, role: str | None) -> _Peer:
+        declared = self._fleet.inventory.pgbouncers.get(bouncer.name)
+        local = client.addr in {"unix", "127.0.0.1", "::1"}
+        home = {declared.host} if declared and declared.host else set()
+        return _Peer(
+            application_name=client.application_name,
+            client_addr=client.addr,
+            role=role,
+            at=frozenset(home) if local else self._at(client.addr),
+        )
+
+    def _at(self, address: str | None) -> frozenset[str]:
+        """Return the hosts that an address may be; a host's own word goes first."""
+        if address is None:
+            return frozenset()
+        known = _address(address)
+        if known in self.book:
+            return frozenset({self.book[known]})
+        return frozenset(self._hosts_at.get(known, ()))
+
+    def _map(self, peer: _Peer, *, bounced: bool = False) -> tuple[tuple[Seat, ...], str]:
+        """Return the seats that a peer may belong to, and the doubt about it."""
+        named = self._fitting(self._by_name.get(peer.application_name, ()), peer)
         if named:
-            found, doubt = self._told_apart(named, session)
-        elif session.application_name.casefold().startswith(CONSOLES):
-            found = ()
-        else:
-            address = _address(session.client_addr or "")
-            found = self._fitting(self._by_address.get(address, ()), session)
-        return found, self._doubt(found, session) or doubt
+            # What comes from a PgBouncer's address comes from anywhere.
+            return (named, "") if bounced else self._told_apart(named, peer)
+        if peer.application_name.casefold().startswith(CONSOLES):
+            return (), ""
+        here = [seat for host in sorted(peer.at) for seat in self._nameless.get(host, ())]
+        return self._fitting(here, peer), ""
 
-    def _fitting(self, seats: list[Seat] | tuple[Seat, ...], session: Session) -> tuple[Seat, ...]:
-        return tuple(s for s in seats if s.declared.role in {None, session.role})
+    def _fitting(self, seats: list[Seat] | tuple[Seat, ...], peer: _Peer) -> tuple[Seat, ...]:
+        return tuple(s for s in seats if s.declared.role in {None, peer.role})
 
-    def _told_apart(
-        self, named: tuple[Seat, ...], session: Session
-    ) -> tuple[tuple[Seat, ...], str]:
+    def _told_apart(self, named: tuple[Seat, ...], peer: _Peer) -> tuple[tuple[Seat, ...], str]:
         """Narrow down seats that share a name by the address, where it is a known host's."""
-        at = self._hosts_at.get(_address(session.client_addr or ""), set())
-        if session.client_addr is None or not at or self._bouncer_at(session):
+        if not peer.at:
             return named, ""
-        here = tuple(seat for seat in named if seat.host.name in at)
-        return (here, "") if here else self._contradicted(named, at, session)
+        here = tuple(seat for seat in named if seat.host.name in peer.at)
+        return (here, "") if here else self._contradicted(named, peer)
 
-    def _contradicted(
-        self, named: tuple[Seat, ...], at: set[str], session: Session
-    ) -> tuple[tuple[Seat, ...], str]:
+    def _contradicted(self, named: tuple[Seat, ...], peer: _Peer) -> tuple[tuple[Seat, ...], str]:
         """The name says one host and the address another: shown at the address, with a doubt.
 
         The name may be copied with a configuration; the address may be that of a proxy or of NAT
@@ -222,16 +432,16 @@ class _Mapper:
         """
         says = ", ".join(sorted({seat.host.name for seat in named}))
         doubt = (
-            f"sessions named {session.application_name!r} (declared for {says}) come from"
-            f" {session.client_addr}, which is {', '.join(sorted(at))}: shown there, and held"
+            f"sessions named {peer.application_name!r} (declared for {says}) come from"
+            f" {peer.client_addr}, which is {', '.join(sorted(peer.at))}: shown there, and held"
             " against nobody's pool"
         )
         services = {seat.service for seat in named}
-        moved = (s for s in self._seats if s.service in services and s.host.name in at)
-        return self._fitting(tuple(moved), session), doubt
+        moved = (s for s in self._seats if s.service in services and s.host.name in peer.at)
+        return self._fitting(tuple(moved), peer), doubt
 
     def _bouncer_at(self, session: Session) -> str | None:
-        return self._bouncers.get(_address(session.client_addr or "local"))
+        return self._bouncer_homes.get(_address(session.client_addr or "local"))
 
     def _doubt(self, found: tuple[Seat, ...], session: Session) -> str:
         bouncer = self._bouncer_at(session)
@@ -240,13 +450,18 @@ class _Mapper:
                 f"sessions of {found[0].service} come through PgBouncer {bouncer}: its pool holds"
                 " them, so their count says nothing about the service's own"
             )
-        if len({seat.service for seat in found}) > 1:
-            names = ", ".join(sorted({seat.service for seat in found}))
-            return f"services {names} cannot be told apart: give each its own application_name"
-        return ""
+        return _unsure(found)
 
 
-def _by_address(holder: Holder) -> list[Holder]:
+def _unsure(found: tuple[Seat, ...]) -> str:
+    """Return the doubt about seats of several services."""
+    if len({seat.service for seat in found}) > 1:
+        names = ", ".join(sorted({seat.service for seat in found}))
+        return f"services {names} cannot be told apart: give each its own application_name"
+    return ""
+
+
+def _by_address(holder: Holder, book: dict[str, str]) -> list[Holder]:
     """Split off what bears one seat's name and comes from elsewhere.
 
     A second machine with the same configuration would double the count of a healthy pool: where
@@ -256,14 +471,14 @@ def _by_address(holder: Holder) -> list[Holder]:
     if len(holder.seats) != 1 or len(addresses) < 2 or holder.doubt:
         return [holder]
     seat = holder.seats[0]
-    own = _address(seat.host.address)
+    own = {_address(seat.host.address), *(a for a, host in book.items() if host == seat.host.name)}
     doubt = (
         f"sessions named for {seat.service} on {seat.host.name} come from {len(addresses)}"
         f" addresses ({', '.join(sorted(addresses)[:4])}): only those from {seat.host.address} are"
         " held against its pool"
     )
     mine = tuple(
-        s for s in holder.sessions if s.client_addr is None or _address(s.client_addr) == own
+        s for s in holder.sessions if s.client_addr is None or _address(s.client_addr) in own
     )
     kept = {s.pid for s in mine}
     rest = tuple(s for s in holder.sessions if s.pid not in kept)
@@ -301,41 +516,30 @@ def _unmixed(holder: Holder) -> Holder:
     return replace(holder, doubt=doubt)
 
 
-def _key(found: tuple[Seat, ...], doubt: str, session: Session) -> tuple[object, ...]:
-    if found:
-        return (tuple((seat.service, seat.host.name) for seat in found), doubt)
-    return (session.client_addr, session.role, session.application_name, session.database)
-
-
 def _name(service: Service, host: ResolvedHost, fleet: Fleet, version_num: int) -> str | None:
     if not service.application_name:
         return None
     return as_server_keeps(fleet.expand(service.application_name, host), version_num)
 
 
-def _bouncers(database: str, fleet: Fleet) -> dict[str, str]:
+def _bouncers(database: str, fleet: Fleet, book: dict[str, str]) -> dict[str, str]:
     """Return the addresses that the database's PgBouncers connect from, with their names."""
     homes = fleet.inventory.databases
     siblings = same_server(database, fleet)
     found: dict[str, str] = {}
     for name, bouncer in fleet.inventory.pgbouncers.items():
-        if bouncer.database not in siblings or bouncer.host is None:
+        if bouncer.database not in siblings:
+            continue
+        if bouncer.address is not None:
+            found[_address(bouncer.address)] = name
+        if bouncer.host is None:
             continue
         found[_address(fleet.host(bouncer.host).address)] = name
+        found.update({address: name for address, host in book.items() if host == bouncer.host})
         if bouncer.host in {homes[sibling].host for sibling in siblings if sibling in homes}:
             # On the database's own host it comes over the loopback or a socket.
             found.update({"127.0.0.1": name, "::1": name, "local": name})
     return found
-
-
-def _address(text: str) -> str:
-    """Return an address in its one spelling; a host name stays as it is."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return text
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
 
 
 def _from(session: Session) -> str | None:

@@ -1,12 +1,28 @@
-"""From all verdicts to one diagnosis: the cause, what else matters, what is less likely."""
+"""From all verdicts to one diagnosis: the cause, what else matters, what is less likely.
+
+Several causes may hold at once. The rule:
+
+1. The order of the table is the order in which one should act, and the first cause in it is the
+   cause.
+2. What an earlier finding accounts for is no evidence of another: a transaction that holds a lock
+   for which others wait is the root of the pile-up, and not also an idle transaction; work on
+   connections that come and go is churn, and not also a surge. A finding of whose sessions at
+   least half are accounted for becomes a runner-up.
+3. A cause further down comes first when it explains `OUTWEIGHS` times as many slots. A limit of
+   its own is never outweighed: whoever hits it is refused by it alone.
+4. The other causes follow in the order of the table, then what matters besides.
+5. A cause that takes no ordinary slot is the cause only when nothing else is. "Unexplained" and
+   "healthy" are said only when no cause holds.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runbook.findings.table import FINDINGS
-from runbook.findings.unexplained import grant
+from runbook.findings.unseen import unseen
 from runbook.findings.view import View
 from runbook.model.diagnosis import (
     Ages,
@@ -14,14 +30,17 @@ from runbook.model.diagnosis import (
     Diagnosis,
     Finding,
     LockWait,
+    PoolerPool,
     PoolUse,
     ServerInfo,
 )
+from runbook.model.leaks import LeakPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from runbook.findings.attribution import Seat
+    from runbook.findings.bouncers import Bouncer, Pool
     from runbook.findings.finding_type import Verdict
     from runbook.model.fleet import Fleet
     from runbook.model.sessions import Session, Snapshot
@@ -31,13 +50,18 @@ if TYPE_CHECKING:
 OUTWEIGHS = 2.0
 #: These are certain wherever they hold: whoever hits such a limit is refused by it alone.
 FIRST = ("role-limit", "database-limit")
+#: Their sessions need no other explanation: these say why a session is as it is, the others what
+#: it looks like.
+ACCOUNT_FOR = ("stalled-logins", "lock-pile-up", "churn")
+#: These take no ordinary slot.
+APART = ("replication-limit",)
 #: These only speak when no other finding has a cause.
 LAST = ("unexplained", "healthy")
 
 
-def diagnose(snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
+def diagnose(snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy | None = None) -> Diagnosis:
     """Name the cause of what a snapshot shows."""
-    view = View(snapshot=snapshot, fleet=fleet)
+    view = View(snapshot=snapshot, fleet=fleet, policy=policy or LeakPolicy())
     verdicts = [v for v in (kind.judge(view) for kind in FINDINGS) if v is not None]
     cause, also, runners_up = weigh(verdicts)
     return Diagnosis(
@@ -48,6 +72,7 @@ def diagnose(snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
         also=also,
         runners_up=runners_up,
         pools=_pools(view),
+        poolers=tuple(_pooler(b, pool) for b in view.bouncers for pool in b.pools),
         by_state=_counts(view, _state),
         by_database=_counts(view, lambda s: s.database or "(none)"),
         by_role=_counts(view, lambda s: s.role or "(none)"),
@@ -58,7 +83,7 @@ def diagnose(snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
         lock_waits=tuple(
             LockWait(pid=pid, waits_for=others) for pid, others in view.locks.waits_for.items()
         ),
-        unseen=_unseen(view),
+        unseen=unseen(view),
     )
 
 
@@ -66,23 +91,49 @@ def weigh(
     verdicts: list[Verdict],
 ) -> tuple[Finding, tuple[Finding, ...], tuple[Finding, ...]]:
     """Return the cause, the others that matter and the runners-up, from verdicts in table order."""
+    verdicts = _accounted(verdicts)
     causes = [v.finding for v in verdicts if v.weight == "cause"]
-    strong = [f for f in causes if f.cause not in LAST] or causes[:1]
+    cause = _first(causes)
+    others = [f for f in causes if f is not cause and f.cause not in LAST]
+    also = [v.finding for v in verdicts if v.weight == "also"]
+    runners_up = [v.finding for v in verdicts if v.weight == "runner_up"]
+    return cause, (*others, *also), tuple(runners_up)
+
+
+def _accounted(verdicts: list[Verdict]) -> list[Verdict]:
+    """Make runners-up of findings whose sessions an earlier one accounts for, by half or more."""
+    known: set[int] = set()
+    kept = []
+    for verdict in verdicts:
+        explained = len(verdict.concerns & known)
+        if explained and explained * 2 >= len(verdict.concerns):
+            kept.append(replace(verdict, weight="runner_up"))
+            continue
+        if verdict.finding.cause in ACCOUNT_FOR and verdict.weight != "runner_up":
+            known |= verdict.concerns
+        kept.append(verdict)
+    return kept
+
+
+def _first(causes: list[Finding]) -> Finding:
+    """Return the cause of several, in table order, by what each of them explains."""
+    strong = [f for f in causes if f.cause not in (*APART, *LAST)]
+    if not strong:
+        ranks = ("unexplained", *APART, *LAST)
+        return min(causes, key=lambda finding: ranks.index(finding.cause))
     cause = strong[0]
     if cause.cause not in FIRST:
         for other in strong[1:]:
             if other.share >= OUTWEIGHS * cause.share:
                 cause = other
-    also = [v.finding for v in verdicts if v.weight == "also"]
-    also = [f for f in strong if f is not cause] + also
-    runners_up = [v.finding for v in verdicts if v.weight == "runner_up"]
-    return cause, tuple(also), tuple(runners_up)
+    return cause
 
 
 def _server(snapshot: Snapshot) -> ServerInfo:
     return ServerInfo(
         version=snapshot.limits.version,
         server_time=snapshot.limits.server_time,
+        started_at=snapshot.limits.started_at,
         in_recovery=snapshot.limits.in_recovery,
         rung=snapshot.rung,
         refusals=tuple(f"{rung}: {text}" for rung, text in snapshot.refusals),
@@ -94,7 +145,13 @@ def _server(snapshot: Snapshot) -> ServerInfo:
 def _pools(view: View) -> tuple[PoolUse, ...]:
     """Return every declared service on every host, those without sessions too."""
     held = [h for h in view.holders if h.service]
-    uses = [_pool(h.service, h.host, h.budget, h.sessions) for h in held if h.service and h.host]
+    uses = [
+        _pool(h.service, h.host, h.budget, h.sessions).model_copy(
+            update={"pgbouncer": h.bouncer or None}
+        )
+        for h in held
+        if h.service and h.host
+    ]
     seen = {(seat.service, seat.host.name) for holder in held for seat in holder.seats}
     return tuple(uses) + tuple(
         _pool(seat.service, seat.host.name, seat.budget, ())
@@ -118,6 +175,25 @@ def _pool(service: str, host: str, budget: int | None, sessions: tuple[Session, 
         idle=sum(s.idle for s in sessions),
         idle_in_transaction=sum(s.idle_in_transaction for s in sessions),
         oldest_idle_s=round(max(idle), 1) if idle else None,
+    )
+
+
+def _pooler(bouncer: Bouncer, pool: Pool) -> PoolerPool:
+    return PoolerPool(
+        pgbouncer=bouncer.name,
+        version=bouncer.version,
+        database=pool.database,
+        user=pool.user,
+        mode=pool.mode,
+        pool_size=pool.size,
+        reserve=pool.reserve,
+        sv_active=pool.sv_active,
+        sv_idle=pool.sv_idle,
+        cl_active=pool.cl_active,
+        cl_waiting=pool.cl_waiting,
+        maxwait_s=round(pool.maxwait_s, 1),
+        binds=pool.binding,
+        bound=pool.bound or None,
     )
 
 
@@ -158,35 +234,3 @@ def _state(session: Session) -> str:
 
 def _from(session: Session) -> str:
     return session.client_addr or ("hidden" if session.hidden else "local socket")
-
-
-def _unseen(view: View) -> tuple[str, ...]:
-    limits = view.snapshot.limits
-    lines = []
-    if view.hidden:
-        lines.append(
-            f"{len(view.hidden)} sessions' state, age and address are hidden from role"
-            f" {limits.role}; they are counted as in use. To see them, as a superuser:"
-            f" {grant('pg_monitor', limits.role)}"
-        )
-    elif not limits.can_read_all:
-        lines.append(
-            f"role {limits.role} sees only its own sessions in full. To see all, as a superuser:"
-            f" {grant('pg_monitor', limits.role)}"
-        )
-    if not limits.can_signal:
-        lines.append(
-            f"role {limits.role} may not terminate others' sessions. As a superuser:"
-            f" {grant('pg_signal_backend', limits.role)}"
-        )
-    lines += [
-        f"the question {name!r} was not answered: {why}"
-        for name, why in view.snapshot.failed.items()
-    ]
-    locks = view.locks
-    if locks.waiting > len(locks.waits_for) and not locks.complete:
-        lines.append(
-            f"{locks.waiting} sessions wait for locks; whom they wait for was asked for the"
-            f" {len(locks.waits_for)} that have waited longest"
-        )
-    return (*lines, *view.notes)

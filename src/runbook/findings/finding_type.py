@@ -24,6 +24,9 @@ class Verdict:
 
     finding: Finding
     weight: Weight
+    #: The pids that it speaks of, where it names single sessions: what a finding earlier in the
+    #: order accounts for is no evidence of another one.
+    concerns: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +39,8 @@ class FindingType:
     judge: Callable[[View], Verdict | None]
     #: For `docs/causes.md`, in full sentences: how it looks to those whom it hits; how it is told
     #: from its neighbours, with the numbers that decide; what to do, now and for good.
-    looks: str = ""
-    told_apart: str = ""
-    remedy: str = ""
+    looks: str
+    told_apart: str
+    remedy: str
     #: What it asks of the server beyond `limits` and `sessions`.
     questions: tuple[Question, ...] = ()

@@ -26,21 +26,29 @@ AT_LEAST = 3
 def judge(view: View) -> Verdict | None:
     """Silent transactions are a cause once they hold their share of the sessions."""
     silent = [
-        s for s in view.clients if s.idle_in_transaction and (s.state_age_s or 0.0) >= SILENT_S
+        s
+        for s in view.clients
+        # Whose client is gone has leaked, transaction or not.
+        if s.idle_in_transaction
+        and (s.state_age_s or 0.0) >= SILENT_S
+        and s.pid not in view.orphans
     ]
     if len(silent) < AT_LEAST:
         return None
     percent = view.percent_of_used(len(silent))
     finding = _finding(view, silent, percent)
+    concerns = frozenset(s.pid for s in silent)
     if percent >= PERCENT:
-        return Verdict(finding=finding, weight="cause")
+        return Verdict(finding=finding, weight="cause", concerns=concerns)
     return Verdict(
-        finding=finding, weight="also" if finding.confidence == "strong" else "runner_up"
+        finding=finding,
+        weight="also" if finding.confidence == "strong" else "runner_up",
+        concerns=concerns,
     )
 
 
 def _finding(view: View, silent: list[Session], percent: int) -> Finding:
-    policy = LeakPolicy()
+    policy = view.policy
     long = [s for s in silent if (s.state_age_s or 0.0) > policy.idle_in_transaction_s]
     proved = [p for p in prove(view, policy).sessions if p.rule == "idle_in_transaction"]
     owners = view.owners(silent)
@@ -97,4 +105,14 @@ FINDING = FindingType(
     name="idle-in-transaction",
     summary="Sessions have begun a transaction and gone silent, holding slots and often locks.",
     judge=judge,
+    looks="The slots fill although the server has next to nothing to do; tables grow, because"
+    " VACUUM may not clean up behind an open transaction; now and then others wait for a lock.",
+    told_apart=f"At least {AT_LEAST} sessions, and {PERCENT}% of them, are idle in a transaction"
+    f" and have been silent for {age(SILENT_S)}: a healthy application pauses for milliseconds"
+    " there. One that holds a lock for which others wait is the root of a lock pile-up and named"
+    " there. Idle outside a transaction is another matter: a pool's, or a leak.",
+    remedy=f"Now: end those silent for over {age(LeakPolicy().idle_in_transaction_s)} that have"
+    " written nothing and that nobody waits for (`--terminate-idle`); restart the service for the"
+    " others. For good: no calls to other services within a transaction, connections given back on"
+    " every path, and `idle_in_transaction_session_timeout` for the application's role.",
 )

@@ -22,9 +22,11 @@ class FindingsJudge:
         """Look at a server, then at what its answers make worth a look."""
         return examination.examine(database, fleet, hosts=hosts)
 
-    def diagnose(self, snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
+    def diagnose(
+        self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy | None = None
+    ) -> Diagnosis:
         """Name the cause."""
-        return classify.diagnose(snapshot, fleet)
+        return classify.diagnose(snapshot, fleet, policy)
 
     def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
         """Prove which sessions are leaked, and say which may be terminated, in order."""

@@ -1,9 +1,9 @@
 """Which sessions have leaked, by which rule, and which of them may be terminated.
 
-Arithmetic and lifetimes prove; looks do not. A pooled session that waits for work and a leaked one
-have the same state, the same wait and often the same last statement (measured with SQLAlchemy,
-Django, node-postgres, psycopg_pool and asyncpg), so a long idle time alone makes a suspect, and
-nothing more.
+Sockets, arithmetic and lifetimes prove; looks do not. A pooled session that waits for work and a
+leaked one have the same state, the same wait and often the same last statement (measured with
+SQLAlchemy, Django, node-postgres, psycopg_pool and asyncpg), so a long idle time alone makes a
+suspect, and nothing more.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runbook.findings.attribution import same_server
 from runbook.findings.connection_limits import LimitUse, limits_in_use
 from runbook.findings.lock_tree import QUESTION as LOCK_WAITS
+from runbook.findings.over_pool import over_pool
 from runbook.findings.protection import QUESTION as ADVISORY_LOCKS
-from runbook.findings.protection import lasting, protected
+from runbook.findings.protection import lasting, protected, untouchable
 from runbook.model.leaks import (
     LeakedSession,
     LeakPolicy,
@@ -28,9 +30,11 @@ from runbook.model.leaks import (
 from runbook.model.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from runbook.findings.attribution import Holder
+    from runbook.findings.orphans import Orphan
+    from runbook.findings.over_pool import Lot
     from runbook.findings.view import View
     from runbook.model.sessions import Session
 
@@ -41,9 +45,17 @@ IDLE_AT_LEAST_S = 2.0
 #: a connection comes back, not on the second.
 LIFETIME_GRACE_S = 120.0
 #: Sessions that every group keeps, whatever is proved against it: the larger of 2 and a quarter of
-#: its budget, so that an error of ours degrades a service and does not take it down.
+#: its budget, so that an error of ours degrades a service and does not take it down. Sessions
+#: without a client serve nobody: they are no part of the floor, and none is kept for it.
 FLOOR = 2
 FLOOR_PERCENT = 25
+
+#: What a list that was made from the operating system's view owes to whoever is asked to agree.
+BLIND = (
+    "seen by the operating system alone: advisory locks, LISTEN, application names and what a"
+    " transaction has written cannot be seen; so only idle sessions of declared pools are listed,"
+    " and no more of them than the headroom needs"
+)
 
 #: What drivers send when a connection comes back to its pool: such a session is not checked out,
 #: so among equals it is taken last. "" is a pool's connection that was never used.
@@ -59,10 +71,11 @@ def prove(view: View, policy: LeakPolicy) -> TerminationPlan:
         found = [leaked for holder in view.holders for leaked in case.leaked(holder)]
     short = _short_limits(view, policy, found)
     helping = {s.pid for use in short for s in use.sessions}
-    found.sort(key=lambda p: (p.session.pid not in helping, -(p.session.state_age_s or 0.0)))
-    kept = found[: case.most]
-    for leaked in found[case.most :]:
-        case.spare(f"beyond the bound of {case.most} sessions a run", leaked.session)
+    found.sort(key=lambda leaked: (leaked.session.pid not in helping, *_order(leaked)))
+    wanted = _wanted(view, policy, short)
+    kept = found[: case.bound(wanted)]
+    for leaked in found[len(kept) :]:
+        case.spare(f"beyond the bound of {len(kept)} sessions a run", leaked.session)
     proved = {leaked.session.pid for leaked in found} | case.looked_at
     return TerminationPlan(
         sessions=tuple(kept),
@@ -70,8 +83,9 @@ def prove(view: View, policy: LeakPolicy) -> TerminationPlan:
         suspects=tuple(_suspects(view, policy, proved)),
         used=view.slots.used,
         usable=view.slots.usable,
-        wanted=_wanted(view, policy, short),
+        wanted=wanted,
         short=tuple(ShortLimit(kind=use.kind, name=use.name) for use in short),
+        blind=BLIND if case.blind else "",
     )
 
 
@@ -88,9 +102,15 @@ class _Case:
         rows = self.view.snapshot.extra.get(ADVISORY_LOCKS.name)
         self.advisory = frozenset(row["pid"] for row in rows or ())
         self.advisory_known = rows is not None
+        self.blind = self.view.snapshot.rung == "os"
+        self.privileged = _privileged(self.view) if self.blind else frozenset()
         database = self.view.database
         bound = database.max_terminated if database else None
         self.most = min(self.policy.max_sessions, bound or self.policy.max_sessions)
+
+    def bound(self, wanted: int) -> int:
+        """Return how many may go: seen from the operating system, no more than are needed."""
+        return min(self.most, wanted) if self.blind else self.most
 
     def spare(self, reason: str, session: Session) -> None:
         self.looked_at.add(session.pid)
@@ -99,35 +119,58 @@ class _Case:
     def leaked(self, holder: Holder) -> list[LeakedSession]:
         """Return the sessions of one holder that are proved leaked and may go, its floor kept."""
         found: dict[int, LeakedSession] = {}
-        rules = (self._over_pool, self._outlived, self._idle_in_transaction)
-        for rule in rules:
+        for rule in self._rules(holder):
             for leaked in rule(holder):
                 found.setdefault(leaked.session.pid, leaked)
         return self._above_floor(holder, list(found.values()))
 
+    def _rules(self, holder: Holder) -> tuple[Callable[[Holder], Iterator[LeakedSession]], ...]:
+        if not self.blind:
+            return self._orphaned, self._over_pool, self._outlived, self._idle_in_transaction
+        # From the operating system, what sits idle in a transaction may have written, and an
+        # unknown session may be anything.
+        known = holder.budget is not None and not holder.doubt
+        return (self._orphaned, self._over_pool) if known else ()
+
+    def _orphaned(self, holder: Holder) -> Iterator[LeakedSession]:
+        for session in holder.sessions:
+            orphan = self.view.orphans.get(session.pid)
+            if orphan is None or (self.blind and not session.idle):
+                continue
+            if reason := self._privilege(session) or untouchable(session, self.view.protect):
+                self.spare(reason, session)
+                continue
+            proof = (
+                f"its client is gone: {orphan.host} has no {_end(orphan)}, in two looks"
+                f"{_rollback(session)}"
+            )
+            yield self._leak(session, "orphan", proof, holder)
+
     def _over_pool(self, holder: Holder) -> Iterator[LeakedSession]:
-        budget = holder.budget
-        if budget is None or holder.doubt or len(holder.sessions) <= budget:
-            return
         # What a protected session is may be no part of the pool (a listener, a migration): it is
         # not counted against it. That errs on the side of the pool.
-        aside = sum(self._lasting(s) is not None for s in holder.sessions)
-        excess = len(holder.sessions) - aside - budget
-        settled = [s for s in holder.sessions if s.idle and (s.state_age_s or 0) >= IDLE_AT_LEAST_S]
-        free = [
-            s for s in sorted(settled, key=_likeliest) if not self._spared(s, quietly=excess < 1)
-        ]
-        for session in free[: max(0, excess)]:
-            proof = (
-                f"{len(holder.sessions)} sessions, pool of {budget}; among the {excess} idle"
-                " longest"
-            )
+        aside = {s.pid for s in holder.sessions if self._lasting(s) is not None}
+        over = over_pool(self.view, holder, aside)
+        if over is None:
+            return
+        found = [pair for lot in over.lots for pair in self._settled(holder, lot)]
+        found.sort(key=lambda pair: _likeliest(pair[0]))
+        for session, proof in found[: max(0, over.excess)]:
             yield self._leak(session, "over_pool", proof, holder)
-        self._too_fresh(holder, excess - len(free))
 
-    def _too_fresh(self, holder: Holder, missing: int) -> None:
+    def _settled(self, holder: Holder, lot: Lot) -> Iterator[tuple[Session, str]]:
+        """Yield as many sessions of a lot as it has too many: idle for a while, and free to go."""
+        settled = [s for s in lot.sessions if s.idle and (s.state_age_s or 0) >= IDLE_AT_LEAST_S]
+        free = [
+            s for s in sorted(settled, key=_likeliest) if not self._spared(s, quietly=lot.over < 1)
+        ]
+        for session in free[: max(0, lot.over)]:
+            yield session, lot.proof
+        self._too_fresh(holder, lot, lot.over - len(free))
+
+    def _too_fresh(self, holder: Holder, lot: Lot, missing: int) -> None:
         """Say of the rest of an excess that it was used a moment ago: the next look may tell."""
-        fresh = [s for s in holder.sessions if s.idle and (s.state_age_s or 0) < IDLE_AT_LEAST_S]
+        fresh = [s for s in lot.sessions if s.idle and (s.state_age_s or 0) < IDLE_AT_LEAST_S]
         unknown = [s for s in fresh if s.pid not in self.looked_at]
         for session in unknown[: max(0, missing)]:
             self.spare(
@@ -195,16 +238,23 @@ class _Case:
 
     def _above_floor(self, holder: Holder, found: list[LeakedSession]) -> list[LeakedSession]:
         floor = max(FLOOR, -(-(holder.budget or 0) * FLOOR_PERCENT // 100))
-        most = max(0, len(holder.sessions) - floor)
-        found.sort(key=lambda leaked: -(leaked.session.state_age_s or 0.0))
+        alive = sum(s.pid not in self.view.orphans for s in holder.sessions)
+        found.sort(key=_order)
+        orphaned = sum(leaked.rule == "orphan" for leaked in found)
+        most = orphaned + max(0, alive - floor)
         for leaked in found[most:]:
             self.spare(f"left as the floor of {leaked.owner} ({floor} sessions)", leaked.session)
         return found[:most]
 
     def _lasting(self, session: Session) -> str | None:
-        if not self.advisory_known:
+        if not self.advisory_known and not self.blind:
             return "whether it holds an advisory lock could not be seen"
-        return lasting(session, self.view.protect, self.advisory)
+        return self._privilege(session) or lasting(session, self.view.protect, self.advisory)
+
+    def _privilege(self, session: Session) -> str | None:
+        if session.role in self.privileged:
+            return "its role may be a superuser's, which the operating system does not tell"
+        return None
 
     def _spared(self, session: Session, *, quietly: bool = False) -> bool:
         """Whether a session is protected; tells so, once, unless asked to be quiet."""
@@ -214,14 +264,39 @@ class _Case:
         return reason is not None
 
     def _leak(self, session: Session, rule: Rule, proof: str, holder: Holder) -> LeakedSession:
+        if self.blind:
+            proof += "; whether it holds an advisory lock or LISTENs is not known"
         return LeakedSession(session=session, rule=rule, proof=proof, owner=holder.label)
 
 
-def excess_of(holder: Holder) -> int:
-    """Return how many sessions a holder has over its declared pool; 0 where that proves nothing."""
-    if holder.budget is None or holder.doubt:
-        return 0
-    return max(0, len(holder.sessions) - holder.budget)
+def _order(leaked: LeakedSession) -> tuple[bool, float]:
+    """Order: those without a client first, for nobody misses them; then silent longest."""
+    return leaked.rule != "orphan", -(leaked.session.state_age_s or 0.0)
+
+
+def _privileged(view: View) -> frozenset[str]:
+    """Return the roles that may be superusers, by what the inventory and the custom call them."""
+    databases = [
+        view.fleet.inventory.databases.get(n) for n in same_server(view.target, view.fleet)
+    ]
+    doors = [
+        door.user
+        for database in databases
+        if database is not None
+        for door in (database.connect, database.admin, database.rescue)
+        if door is not None
+    ]
+    locals_ = [d.local.os_user for d in databases if d is not None and d.local is not None]
+    return frozenset(["postgres", *doors, *locals_])
+
+
+def _end(orphan: Orphan) -> str:
+    address, port = orphan.end
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _rollback(session: Session) -> str:
+    return f"; {_rolled_back(session)}" if session.idle_in_transaction else ""
 
 
 def _likeliest(session: Session) -> tuple[bool, float]:

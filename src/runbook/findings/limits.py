@@ -24,7 +24,9 @@ SELECT current_setting('server_version_num')::int AS version_num,
        pg_has_role(current_user, 'pg_signal_backend', 'USAGE') AS can_signal,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser,
        to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-         AS server_time""",
+         AS server_time,
+       to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+         AS started_at""",
 )
 
 

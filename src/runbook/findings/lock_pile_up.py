@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING
 
 from runbook.findings.finding_type import FindingType, Verdict
 from runbook.findings.leak_proof import prove
-from runbook.findings.lock_tree import PREPARED_TRANSACTION, QUESTION
-from runbook.findings.words import age, common_statements, count, psql, remediate, session_words
+from runbook.findings.lock_tree import LOOKED_INTO, PREPARED_TRANSACTION, QUESTION
+from runbook.findings.words import (
+    age,
+    common_statements,
+    count,
+    look_again,
+    psql,
+    remediate,
+    session_words,
+)
 from runbook.findings.words import statement as one_line
 from runbook.model.diagnosis import Confidence, Finding
 from runbook.model.leaks import LeakPolicy
@@ -34,7 +42,11 @@ def judge(view: View) -> Verdict | None:
     if not large and len(waiting) < AT_LEAST:
         return None
     finding = _finding(view, waiting)
-    return Verdict(finding=finding, weight="cause" if large else "also")
+    return Verdict(
+        finding=finding,
+        weight="cause" if large else "also",
+        concerns=frozenset(s.pid for s in waiting) | view.locks.blockers,
+    )
 
 
 def _finding(view: View, waiting: list[Session]) -> Finding:
@@ -95,6 +107,17 @@ def _evidence(view: View, waiting: list[Session]) -> list[str]:
     return lines + [f"waiting: {line}" for line in common_statements(waiting, 2)]
 
 
+#: Roots that are no client's session, and that nobody needs to end.
+_SERVERS_OWN = {
+    "startup": "The root is recovery itself: this standby replays a lock of its primary (ALTER,"
+    " DROP, VACUUM that cuts a table's end off) and goes on by itself. There is nothing to"
+    " terminate here: look at that statement on the primary.",
+    "autovacuum worker": "The root is autovacuum. It gives way to others by itself after"
+    " deadlock_timeout, unless it guards against wraparound: then let it finish, and do what waits"
+    " later.",
+}
+
+
 def _advice(root: Session | None, pid: int | None) -> str:
     if pid == PREPARED_TRANSACTION:
         return (
@@ -108,6 +131,8 @@ def _advice(root: Session | None, pid: int | None) -> str:
             "Its client has gone silent inside a transaction. Ending it rolls that transaction back"
             " and lets the others go on."
         )
+    if root.backend_type in _SERVERS_OWN:
+        return _SERVERS_OWN[root.backend_type]
     if root.state == "active":
         return (
             "The root is at work. If its statement may be lost, cancel it; the others go on by"
@@ -121,9 +146,9 @@ def _command(view: View, root: Session | None, pid: int | None) -> str:
         return psql(view, "SELECT * FROM pg_prepared_xacts")
     if prove(view, LeakPolicy(which="blockers")).sessions:
         return remediate(view, "--terminate-blocker")
-    if root is not None and root.state == "active":
+    if root is not None and root.is_client and root.state == "active":
         return psql(view, f"SELECT pg_cancel_backend({root.pid})")
-    return f"runbook diagnose {view.target}"
+    return look_again(view)
 
 
 FINDING = FindingType(
@@ -131,4 +156,15 @@ FINDING = FindingType(
     summary="Sessions queue behind a lock, and each that waits holds a connection slot.",
     judge=judge,
     questions=(QUESTION,),
+    looks="Some requests hang, always the same kind, while others work; the CPU is idle, and the"
+    " sessions that hang all want one table or one row.",
+    told_apart=f"At least {AT_LEAST} sessions, and {PERCENT}% of them, wait with"
+    " `wait_event_type = 'Lock'`. The server names whom each of them waits for"
+    f" (`pg_blocking_pids`, asked for the {LOOKED_INTO} that have waited longest), and the walk up"
+    " from there ends at the root. A root that is idle in its transaction is not accused a second"
+    " time as an idle transaction, and statements that wait for a lock do not count as slow.",
+    remedy="Now: end the root if it sits idle in a transaction (`--terminate-blocker`: what it has"
+    " written is rolled back), or cancel its statement if it is at work and may be lost; those that"
+    " wait go on by themselves. For good: short transactions, `lock_timeout` for whatever alters"
+    " tables, `idle_in_transaction_session_timeout` for the application's role.",
 )

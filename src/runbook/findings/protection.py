@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,26 @@ MIGRATION_TABLES = (
 WRITES = "has written in its transaction, which would be rolled back"
 
 
+def untouchable(session: Session, protect: Protect) -> str | None:
+    """Return why a session is protected even when its client is gone; None if it is not.
+
+    What it holds protects it no more then: nobody is left who could believe in its lock, hear its
+    notifications or commit what it has written. A rollback is all that can still come of it.
+    """
+    return _system(session) or _tool(session) or _by_inventory(session, protect)
+
+
 def lasting(session: Session, protect: Protect, advisory: Collection[int]) -> str | None:
     """Return why a session is protected for what it is, whatever it does now; None if it is not."""
+    return untouchable(session, protect) or _holds(session, advisory)
+
+
+def protected(session: Session, protect: Protect, advisory: Collection[int]) -> str | None:
+    """Return why a session must not be terminated, in words; None when it may be."""
+    return lasting(session, protect, advisory) or (WRITES if session.has_xid else None)
+
+
+def _system(session: Session) -> str | None:
     if session.ours:
         return "our own connection"
     if not session.is_client or session.leader_pid is not None:
@@ -65,23 +84,22 @@ def lasting(session: Session, protect: Protect, advisory: Collection[int]) -> st
         return "a superuser's session"
     if session.replication:
         return "its role may replicate"
-    return _tool(session) or _holds(session, advisory) or _by_inventory(session, protect)
-
-
-def protected(session: Session, protect: Protect, advisory: Collection[int]) -> str | None:
-    """Return why a session must not be terminated, in words; None when it may be."""
-    return lasting(session, protect, advisory) or (WRITES if session.has_xid else None)
+    return None
 
 
 def _tool(session: Session) -> str | None:
-    name = session.application_name.casefold()
-    for pattern, tool in TOOLS.items():
-        if fnmatchcase(name, pattern):
-            return f"belongs to {tool}"
+    tool = _tool_named(session.application_name.casefold())
+    if tool is not None:
+        return f"belongs to {tool}"
     query = session.query.casefold()
     if any(table in query for table in MIGRATION_TABLES):
         return "belongs to a migration tool"
     return None
+
+
+@lru_cache(maxsize=4096)  # thousands of sessions bear few names
+def _tool_named(name: str) -> str | None:
+    return next((tool for pattern, tool in TOOLS.items() if fnmatchcase(name, pattern)), None)
 
 
 def _holds(session: Session, advisory: Collection[int]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from runbook.findings.finding_type import FindingType, Verdict
@@ -33,7 +34,11 @@ def judge(view: View) -> Verdict | None:
         return None
     many = view.share(len(old)) * 100 >= PERCENT_OF_SLOTS
     cause = many and view.percent_of_used(len(old)) >= PERCENT
-    return Verdict(finding=_finding(view, old), weight="cause" if cause else "runner_up")
+    return Verdict(
+        finding=_finding(view, old),
+        weight="cause" if cause else "runner_up",
+        concerns=frozenset(s.pid for s in old),
+    )
 
 
 def _finding(view: View, old: list[Session]) -> Finding:
@@ -67,12 +72,22 @@ def _waits(old: list[Session]) -> tuple[str, ...]:
     waiting = [f"{s.wait_event_type}/{s.wait_event}" for s in old if s.wait_event_type]
     if len(waiting) * 2 < len(old):
         return ()
-    commonest = max(set(waiting), key=waiting.count)
-    return (f"{waiting.count(commonest)} of them wait on {commonest}",)
+    (commonest, number), *_ = Counter(waiting).most_common(1)
+    return (f"{number} of them wait on {commonest}",)
 
 
 FINDING = FindingType(
     name="slow-queries",
     summary="Statements run for so long that new ones find no free connection.",
     judge=judge,
+    looks="Requests take long before they fail, the server's CPU or disk is busy, and the same few"
+    " statements are at work in most sessions.",
+    told_apart=f"By the age of the statements: at least {PERCENT}% of the sessions, and"
+    f" {PERCENT_OF_SLOTS}% of the usable slots, run one for more than {age(OLD_S)} and wait for"
+    " nobody's lock. A statement that waits for a lock is not slow by itself: that is a lock"
+    " pile-up, and its root is named there. Younger statements in as many sessions are a surge.",
+    remedy="Now: cancel (`pg_cancel_backend`) what its owner says may be lost; the connection"
+    " stays, and runbook cancels nothing by itself. For good: the missing index, fresh statistics,"
+    " a report at another hour or on a standby, and `statement_timeout` for the application's"
+    " role.",
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runbook.findings.finding_type import FindingType, Verdict
-from runbook.findings.words import count, filled, whose
+from runbook.findings.view import SATURATED
+from runbook.findings.words import count, filled, look_again, whose
 from runbook.model.diagnosis import Finding
 
 if TYPE_CHECKING:
@@ -16,11 +17,31 @@ def judge(view: View) -> Verdict | None:
     """Say so rather than guess; the table asks this one after all that know a reason."""
     if not view.saturated:
         return None
+    if view.snapshot.rung == "os":
+        return Verdict(finding=_from_outside(view), weight="cause")
     return Verdict(finding=_hidden(view) if _mostly_hidden(view) else _plain(view), weight="cause")
 
 
 def _mostly_hidden(view: View) -> bool:
     return len(view.hidden) * 2 >= len(view.clients) > 0
+
+
+def _from_outside(view: View) -> Finding:
+    owners = view.owners(view.clients)
+    silent = sum(s.idle_in_transaction for s in view.clients)
+    return Finding(
+        cause="unexplained",
+        title=f"{filled(view)}: {len(view.idle)} idle, {silent} idle in transaction,"
+        f" {len(view.active)} at work; whose: {whose(owners)}",
+        confidence="weak",
+        because="no door into the server was open, and its processes' titles tell states and"
+        " addresses only",
+        share=view.share(len(view.clients)),
+        owners=owners,
+        advice="Give runbook a door that has a slot of its own (databases: rescue, a role with"
+        " REPLICATION; or admin), and look again. Until then ask the owner of the largest group.",
+        command=look_again(view),
+    )
 
 
 def _hidden(view: View) -> Finding:
@@ -33,7 +54,7 @@ def _hidden(view: View) -> Finding:
         share=view.share(len(view.hidden)),
         owners=view.owners(view.clients),
         advice=f"As a superuser: {grant('pg_monitor', role)} and diagnose again.",
-        command=f"runbook diagnose {view.target}",
+        command=look_again(view),
     )
 
 
@@ -58,7 +79,7 @@ def _plain(view: View) -> Finding:
         evidence=(f"held by undeclared owners: {sum(o.sessions for o in undeclared)}",),
         owners=owners,
         advice=advice,
-        command=f"runbook diagnose {view.target}",
+        command=look_again(view),
     )
 
 
@@ -72,4 +93,12 @@ FINDING = FindingType(
     name="unexplained",
     summary="The slots are full, and nothing that could be seen tells why.",
     judge=judge,
+    looks=f"At least {SATURATED}% of the usable slots are in use, mostly by idle sessions, and none"
+    " of the other causes holds.",
+    told_apart="It is said rather than guessed: when the pools are not declared in the inventory,"
+    " so that a leak cannot be told from a healthy pool; when our role may not see the states of"
+    " most sessions; when only the host's processes could be seen.",
+    remedy="Declare the pools (`services`: `pool`, `application_name`), grant `pg_monitor` to the"
+    " role that looks, give the inventory a rescue role; then look again. Until then ask the owner"
+    " of the largest group, or restart that service in batches.",
 )

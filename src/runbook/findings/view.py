@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from runbook.findings.attribution import Holder, Seat, attribute, same_server, seats_of
+from runbook.findings.attribution import (
+    Attribution,
+    Holder,
+    Seat,
+    attribute,
+    same_server,
+    seats_of,
+)
+from runbook.findings.bearers import bearers, held_ends
 from runbook.findings.lock_tree import LockTree, lock_tree
+from runbook.findings.orphans import Orphan, orphans
 from runbook.model.diagnosis import Owner, SlotUse
 from runbook.model.inventory import Database, Protect
+from runbook.model.leaks import LeakPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from runbook.findings.attribution import Callers
+    from runbook.findings.bouncers import Bouncer
+    from runbook.findings.sockets import End
     from runbook.model.fleet import Fleet
     from runbook.model.sessions import Session, Snapshot
+    from runbook.model.sockets import HostSockets, Socket
 
 #: Percent of the usable slots from which on the database counts as saturated: from here, one
 #: deploy, one failover or one slow query takes the rest (the bands in use are below 70:
@@ -30,6 +44,8 @@ class View:
 
     snapshot: Snapshot
     fleet: Fleet
+    #: What counts as leaked.
+    policy: LeakPolicy = field(default_factory=LeakPolicy)
 
     @property
     def target(self) -> str:
@@ -67,19 +83,18 @@ class View:
         return lock_tree(self.snapshot)
 
     @cached_property
-    def _attribution(self) -> tuple[tuple[Holder, ...], tuple[str, ...]]:
-        found = attribute(self.snapshot, self.fleet)
-        return found.holders, found.notes
+    def _attribution(self) -> Attribution:
+        return attribute(self.snapshot, self.fleet)
 
     @property
     def holders(self) -> tuple[Holder, ...]:
         """All client sessions by whom they belong to, largest first."""
-        return self._attribution[0]
+        return self._attribution.holders
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What could not be mapped with certainty, in words."""
-        return self._attribution[1]
+        return self._attribution.notes
 
     @cached_property
     def seats(self) -> tuple[Seat, ...]:
@@ -90,6 +105,26 @@ class View:
     def holder_of(self) -> dict[int, Holder]:
         """The holder of each client session, by pid."""
         return {s.pid: holder for holder in self.holders for s in holder.sessions}
+
+    @cached_property
+    def held_ends(self) -> dict[End, tuple[HostSockets, Socket]]:
+        """The app hosts' sockets of which one process is known to hold them, by client's end."""
+        return held_ends(self.snapshot)
+
+    @cached_property
+    def orphans(self) -> dict[int, Orphan]:
+        """Sessions whose client is certainly gone, by pid."""
+        return orphans(self)
+
+    @property
+    def bouncers(self) -> tuple[Bouncer, ...]:
+        """The PgBouncers in front of this server whose consoles have answered."""
+        return self._attribution.bouncers
+
+    @property
+    def callers(self) -> tuple[Callers, ...]:
+        """Their clients, by whom they belong to, largest group first."""
+        return self._attribution.callers
 
     @property
     def database(self) -> Database | None:
@@ -142,4 +177,8 @@ class View:
         pids = {session.pid for session in concerned}
         counted = [(sum(s.pid in pids for s in h.sessions), h) for h in self.holders]
         counted.sort(key=lambda pair: -pair[0])
-        return tuple(holder.owner(count) for count, holder in counted if count)
+        return tuple(self._owner(holder, count) for count, holder in counted if count)
+
+    def _owner(self, holder: Holder, concerned: int) -> Owner:
+        held = tuple(bearer.process for bearer in bearers(self, holder))
+        return holder.owner(concerned).model_copy(update={"processes": held})

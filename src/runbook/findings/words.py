@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from runbook.model.leaks import LeakPolicy
 from runbook.model.units import format_duration
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ def count(number: int, noun: str) -> str:
 def age(seconds: float | None) -> str:
     """Return an age for people; what is hidden from us is called unknown."""
     return format_duration(seconds) if seconds is not None else "an unknown time"
+
+
+def bytes_words(number: float) -> str:
+    """Return `512 kB`, `3.2 GB`: bytes for people, in powers of 1024 as PostgreSQL counts them."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(number) < 1024:
+            return f"{number:.1f} {unit}" if unit != "bytes" else f"{number:.0f} bytes"
+        number /= 1024
+    return f"{number:.1f} TB"
 
 
 def statement(query: str) -> str:
@@ -64,14 +74,24 @@ def session_words(session: Session, view: View) -> str:
 
 def remediate(view: View, flag: str) -> str:
     """Return the command that applies one remedy to this database."""
-    return f"runbook remediate {shlex.quote(view.target)} {flag}"
+    command = f"runbook remediate {shlex.quote(view.target)} {flag}"
+    silent_s = view.policy.idle_in_transaction_s
+    if flag == "--terminate-idle" and silent_s != LeakPolicy().idle_in_transaction_s:
+        # What was judged by another bound than the usual one must be terminated by the same.
+        command += f" -p idle_in_transaction_over={silent_s:g}s"
+    return command
+
+
+def look_again(view: View) -> str:
+    """Return the command that looks once more."""
+    return f"runbook diagnose {shlex.quote(view.target)}"
 
 
 def restart(view: View, owners: tuple[Owner, ...]) -> str:
     """Return the rolling restart of the largest owner's service; another look if none is known."""
     service = owners[0].service if owners else None
     if service is None:
-        return f"runbook diagnose {shlex.quote(view.target)}"
+        return look_again(view)
     return remediate(view, f"--rolling-restart --service {shlex.quote(service)}")
 
 

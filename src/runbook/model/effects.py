@@ -314,6 +314,9 @@ class Together(Observe[tuple[Any, ...]]):
     """
 
     effects: tuple[Observe[Any], ...]
+    #: Seconds for all of them; one that takes longer gives `Unreachable` as its outcome, and is
+    #: left to itself. None waits for each as long as it takes.
+    within_s: float | None = None
 
     def sentence(self) -> str:
         return f"{len(self.effects)} looks at once"

@@ -274,7 +274,10 @@ class Service(Closed):
 class PgBouncer(Closed):
     """A PgBouncer and its admin console."""
 
-    host: Name | None = None
+    host: Name | None = Field(None, description="the inventory host that it runs on")
+    address: Address | None = Field(
+        None, description="where its console is reached; its host's address, when left out"
+    )
     database: Name
     port: Annotated[int, Field(ge=1, le=65535)] = 6432
     admin: Credentials

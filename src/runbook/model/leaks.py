@@ -8,12 +8,13 @@ from typing import Literal
 from runbook.model.sessions import Session
 
 #: The rules of proof, strongest first.
+#:   orphan               its client is gone: the host that it comes from has no socket for it
 #:   over_pool            more sessions than the service's declared pool on that host
 #:   outlived             idle, and older than the pool lets any connection become
 #:   idle_in_transaction  inside a transaction, without a word, for too long; nobody waits for it
 #:   blocker              named by the user: the root of a lock pile-up
 #:   idle_age             idle for long, and nothing else: no proof, for suspects only
-Rule = Literal["over_pool", "outlived", "idle_in_transaction", "blocker", "idle_age"]
+Rule = Literal["orphan", "over_pool", "outlived", "idle_in_transaction", "blocker", "idle_age"]
 
 #: Who may have a connection limit of its own.
 LimitKind = Literal["role", "database"]
@@ -74,7 +75,7 @@ class TerminationPlan:
     """What may be terminated, and what is left alone."""
 
     #: In the order in which they are to be signalled: those first that count against a short
-    #: limit of a role or a database, then oldest first.
+    #: limit of a role or a database, then those without a client, then oldest first.
     sessions: tuple[LeakedSession, ...]
     spared: tuple[Spared, ...]
     #: Weak suspects (idle age alone): reported, never terminated.
@@ -85,3 +86,5 @@ class TerminationPlan:
     wanted: int = 0
     #: Limits that lack headroom, and against which some of `sessions` count.
     short: tuple[ShortLimit, ...] = ()
+    #: What could not be looked at before this list was made, in words; "" when nothing was missing.
+    blind: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -52,8 +52,10 @@ class Judge(Protocol):
             DoorError: when no rung of the ladder lets us in.
         """
 
-    def diagnose(self, snapshot: Snapshot, fleet: Fleet) -> Diagnosis:
-        """Name the cause."""
+    def diagnose(
+        self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy | None = None
+    ) -> Diagnosis:
+        """Name the cause; None is the policy that `LeakPolicy` has by default."""
 
     def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
         """Prove which sessions are leaked, and say which may be terminated, in order."""
@@ -93,6 +95,14 @@ class Journal(Watcher, Protocol):
 
     def run(self, run_id: str) -> tuple[RunRecord, dict[str, Any], Sequence[Event]] | None:
         """Return one run with its plan and its events, or None."""
+
+    def last_results(
+        self, playbook: str, targets: Sequence[str], before: str
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield run ids and results' data of a playbook's latest runs on any of these targets.
+
+        Newest first, a bounded number of runs, without the run `before`.
+        """
 
     def close(self) -> None:
         """Write what waits, and let go of the file."""

@@ -12,6 +12,11 @@ from typing import Literal
 #:   other       the server's own: checkpointer, autovacuum, workers
 ProcessKind = Literal["client", "logging_in", "walsender", "other"]
 
+#: The superuser that a server is made with by default; a title does not tell of further ones.
+SUPERUSER = "postgres"
+#: PostgreSQL's default of superuser_reserved_connections.
+_RESERVED = 3
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerProcess:
@@ -40,6 +45,24 @@ class ServerProcess:
     title: str
     #: Seconds since the client last sent anything (`ss -i`, lastrcv); None where it is not told.
     silent_s: float | None = None
+    #: Bytes that the client has sent in all (`ss -i`, bytes_received); None where it is not told.
+    received: int | None = None
+
+    @property
+    def backend_start(self) -> str:
+        """What stands for `SessionId.backend_start`: `ticks N`."""
+        return f"ticks {self.start_ticks}"
+
+    @property
+    def state_change(self) -> str:
+        """What stands for `SessionId.state_change`: `received N`, or `switches N` on a socket.
+
+        A count of switches proves that nothing happened, and a busy server wakes idle sessions
+        for reasons of its own (catalogue changes of others: measured at 600 temporary tables a
+        second, 50 times a second each). What a client has sent over TCP moves by nothing but the
+        client.
+        """
+        return f"switches {self.switches}" if self.received is None else f"received {self.received}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,3 +80,46 @@ class ServerProcesses:
     at: str
     #: What this host would not tell, and what would mend it.
     unseen: tuple[str, ...] = ()
+    #: Whether the host let us be the server's own operating-system user: only then can its settings
+    #: be read, and its sessions be signalled.
+    as_owner: bool = False
+
+    @property
+    def holders(self) -> tuple[ServerProcess, ...]:
+        """Those that hold one of max_connections' slots; a login under way holds one too."""
+        return tuple(p for p in self.processes if p.kind in {"client", "logging_in"})
+
+    def number(self, setting: str) -> int | None:
+        """Return a setting that is a number; None when it is not known."""
+        value = self.settings.get(setting, "")
+        return int(value) if value.isdigit() else None
+
+    @property
+    def max_connections(self) -> int:
+        """As configured; where that is not known, no more than what is held can be vouched for."""
+        known = self.number("max_connections")
+        return len(self.holders) if known is None else known
+
+    @property
+    def superuser_reserved(self) -> int:
+        """As configured; nothing is reserved of a number of slots that is not known."""
+        if self.number("max_connections") is None:
+            return 0
+        known = self.number("superuser_reserved_connections")
+        return _RESERVED if known is None else known
+
+    @property
+    def superusers(self) -> int:
+        """Sessions of the superuser that can be told."""
+        return sum(p.role == SUPERUSER for p in self.holders)
+
+    @property
+    def used(self) -> int:
+        """Slots that ordinary roles hold."""
+        return len(self.holders) - self.superusers
+
+    @property
+    def usable(self) -> int:
+        """Slots that ordinary roles can have; see `runbook.model.sessions.Limits.usable`."""
+        reserved = self.superuser_reserved + (self.number("reserved_connections") or 0)
+        return max(0, self.max_connections - reserved - self.superusers)

@@ -24,8 +24,8 @@ class SessionId:
 
     A pid alone is not enough: pids are reused, and a session wakes up. The two timestamps are the
     server's own text (UTC, microseconds), compared there and never parsed here. Seen by the
-    operating system alone (rung "os"), they are `ticks N` (`ServerProcess.start_ticks`) and
-    `switches N`, and are compared on the host.
+    operating system alone (rung "os"), they are `ticks N` and `received N` or `switches N` (see
+    `ServerProcess`), and are compared on the host.
     """
 
     pid: int
@@ -120,6 +120,8 @@ class Limits:
     is_superuser: bool
     #: The server's clock when it answered, ISO 8601 in UTC.
     server_time: str
+    #: When the server was started, in the same form; "" where it was not told.
+    started_at: str = ""
 
     def usable(self, superuser_sessions: int) -> int:
         """Return how many slots an ordinary role can have.

@@ -36,12 +36,13 @@ class _Rule:
 
     command: str
     nopasswd: bool
-    as_root: bool
+    #: Whether it speaks of the user that the command is to run as.
+    applies: bool
     negated: bool
 
 
-def sudo_problem(listing: str, argv: tuple[str, ...]) -> str | None:
-    """Say why `sudo -n ARGV` is not proven to work, or None when a rule proves it.
+def sudo_problem(listing: str, argv: tuple[str, ...], as_user: str = "root") -> str | None:
+    """Say why `sudo -n -u AS_USER ARGV` is not proven to work, or None when a rule proves it.
 
     As in sudoers(5), the last rule that matches decides. A pattern, a regular expression or a
     digest that may match proves nothing, and puts in doubt what an earlier rule had proved.
@@ -55,7 +56,7 @@ def sudo_problem(listing: str, argv: tuple[str, ...]) -> str | None:
         return None
     password_needed = not re.search(r"!authenticate\b", defaults)
     answer: _Answer | None = None
-    for rule in _rules(rules, password_needed):
+    for rule in _rules(rules, password_needed, as_user):
         answer = _decide(answer, rule, argv)
     return _PROBLEMS[answer]
 
@@ -75,14 +76,14 @@ def sudo_user(listing: str) -> str | None:
     return found[1] if found else None
 
 
-def sudoers_line(user: str, argv: tuple[str, ...]) -> str:
+def sudoers_line(user: str, argv: tuple[str, ...], as_user: str = "root") -> str:
     """Return the sudoers line that allows exactly `argv`, with sudoers' own escapes."""
     words = [argv[0], *(_SPECIAL.sub(r"\\\1", word) for word in argv[1:])]
-    return f"{user} ALL=(root) NOPASSWD: {' '.join(words)}"
+    return f"{user} ALL=({as_user}) NOPASSWD: {' '.join(words)}"
 
 
 def _decide(sofar: _Answer | None, rule: _Rule, argv: tuple[str, ...]) -> _Answer | None:
-    match = _matches(rule.command, argv) if rule.as_root else "no"
+    match = _matches(rule.command, argv) if rule.applies else "no"
     if match == "no":
         return sofar
     says: _Answer = "denied" if rule.negated else "yes" if rule.nopasswd else "password"
@@ -109,10 +110,11 @@ def _matches(command: str, argv: tuple[str, ...]) -> Literal["yes", "no", "maybe
     return "yes" if allowed else "no"
 
 
-def _rules(text: str, password_needed: bool) -> Iterator[_Rule]:
+def _rules(text: str, password_needed: bool, as_user: str) -> Iterator[_Rule]:
     for line in _lines(text):
         runs_as = _RUNS_AS.match(line)
-        as_root = _may_be_root(runs_as["users"]) if runs_as else True
+        # Without a user in parentheses a rule speaks of root.
+        applies = _may_be(as_user, runs_as["users"] if runs_as else "root")
         rest = line[runs_as.end() :] if runs_as else line
         nopasswd = not password_needed
         for part in re.split(r"(?<!\\),\s*", rest):
@@ -122,7 +124,7 @@ def _rules(text: str, password_needed: bool) -> Iterator[_Rule]:
             yield _Rule(
                 command=re.sub(r"\\(.)", r"\1", plain),
                 nopasswd=nopasswd,
-                as_root=as_root,
+                applies=applies,
                 negated=(len(command) - len(plain)) % 2 == 1,
             )
 
@@ -154,8 +156,8 @@ def _lines(text: str) -> Iterator[str]:
         yield current
 
 
-def _may_be_root(users: str) -> bool:
+def _may_be(user: str, users: str) -> bool:
     names = [name.strip() for name in users.split(",")]
     if any(name.startswith("!") for name in names):
         return False
-    return any(name in {"root", "ALL", "#0"} for name in names)
+    return any(name in {user, "ALL", *(("#0",) if user == "root" else ())} for name in names)

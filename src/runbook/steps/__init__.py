@@ -11,6 +11,7 @@ from runbook.model.step import StepType
 _VERBS = (
     "command",
     "diagnose",
+    "doctor",
     "query",
     "rolling",
     "terminate",

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from runbook.model.inventory import Closed, Name
+from runbook.model.leaks import LeakPolicy
 from runbook.model.plan import Result
 from runbook.model.step import StepContext, StepType
+from runbook.model.units import Duration
 
 if TYPE_CHECKING:
     from runbook.model.effects import Drive
@@ -22,11 +24,15 @@ class DiagnoseArgs(Closed):
     hosts: bool = Field(
         True, description="look at app hosts' sockets and the server's processes, over SSH"
     )
+    idle_in_transaction: Duration = Field(
+        300.0, description="in a transaction without a word for this long counts as leaked"
+    )
 
 
 def _act(args: DiagnoseArgs, context: StepContext) -> Drive[Result]:
     snapshot = yield from context.judge.examine(args.database, context.fleet, hosts=args.hosts)
-    diagnosis = context.judge.diagnose(snapshot, context.fleet)
+    policy = LeakPolicy(idle_in_transaction_s=args.idle_in_transaction)
+    diagnosis = context.judge.diagnose(snapshot, context.fleet, policy)
     return Result(
         status="ok",
         summary=diagnosis.finding.title,

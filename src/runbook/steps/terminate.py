@@ -10,7 +10,7 @@ from runbook.model.plan import Result
 from runbook.model.sessions import SessionId, Snapshot
 from runbook.model.step import Bound, StepContext, StepType
 from runbook.steps.terminate_args import TerminateArgs, slots_missing
-from runbook.steps.terminate_batches import Progress, terminate
+from runbook.steps.terminate_batches import Progress, on_host, terminate
 from runbook.steps.terminate_watch import Back, watch
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def prepare(args: TerminateArgs, context: StepContext) -> Drive[Result]:
         summary=summary,
         data={"summary": summary, **_prepared_data(args, snapshot, plan, sessions, need)},
         touches=tuple(sorted(touches)),
-        not_exercised=_not_exercised(sessions),
+        not_exercised=_not_exercised(plan, sessions),
     )
 
 
@@ -54,6 +54,11 @@ def _missing_grants(snapshot: Snapshot) -> str:
     limits = snapshot.limits
     if limits.is_superuser:
         return ""
+    if snapshot.processes is not None and snapshot.rung == "os":
+        lacks_sudo = snapshot.processes.unseen[:1] if not limits.can_signal else ()
+        return (
+            f"{snapshot.database} has no connection left, and {lacks_sudo[0]}" if lacks_sudo else ""
+        )
     role = '"' + limits.role.replace('"', '""') + '"'
     lacks = []
     if not limits.can_read_all:
@@ -127,6 +132,7 @@ def _prepared_data(
         "wanted": max(0, need),
         "max": snapshot.limits.max_connections,
         "rung": snapshot.rung,
+        "blind": plan.blind,
         "server_time": snapshot.limits.server_time,
     }
 
@@ -152,10 +158,11 @@ def _session_data(leaked: LeakedSession) -> dict[str, Any]:
     }
 
 
-def _not_exercised(sessions: Sequence[LeakedSession]) -> tuple[str, ...]:
+def _not_exercised(plan: TerminationPlan, sessions: Sequence[LeakedSession]) -> tuple[str, ...]:
     if not sessions:
         return ()
     return (
+        *([plan.blind] if plan.blind else []),
         "whether each session still is as seen when it is signalled; one that moved is left alone",
         "how many have to go: termination stops as soon as enough slots are free",
         "whether the sessions come straight back",
@@ -180,6 +187,7 @@ def act(args: TerminateArgs, context: StepContext) -> Drive[Result]:
     queue = _still_proved(plan, shown)
     before = {"used": snapshot.used, "usable": snapshot.usable, "at": ""}
     progress = Progress(args=args, before=before, after=dict(before), shown=shown)
+    progress.blind = prepared.get("blind", "") or plan.blind
     progress.moved = [pid for pid in shown if pid not in {s.pid for s in queue}]
     yield from terminate(progress, queue)
     back = None if progress.trouble else (yield from watch(progress))
@@ -200,9 +208,20 @@ def _nothing(prepared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _still_proved(plan: TerminationPlan, shown: Mapping[int, Mapping[str, Any]]) -> list[SessionId]:
-    """Return the sessions of the new plan, in its order, that were shown exactly as they are."""
-    ids = (leaked.session.id for leaked in plan.sessions)
-    return [i for i in ids if i.pid in shown and session_id(shown[i.pid]) == i]
+    """Return the sessions of the new plan, in its order, that were shown exactly as they are.
+
+    Always as they were shown: a door may have opened (or closed) since, through which they bear
+    other marks. Whoever signals them compares with what was shown, on the side where it was seen.
+    """
+    found = []
+    for leaked in plan.sessions:
+        now = leaked.session.id
+        if now.pid not in shown:
+            continue
+        was = session_id(shown[now.pid])
+        if was == now or (on_host(was) != on_host(now) and was.state == now.state):
+            found.append(was)
+    return found
 
 
 def session_id(session: Mapping[str, Any]) -> SessionId:
@@ -240,6 +259,7 @@ def _result(progress: Progress, back: Back | None) -> Result:
         "in_doubt": progress.in_doubt,
         "before": progress.before,
         "after": progress.after,
+        "blind": progress.blind,
         "headroom_reached": not progress.short,
         "came_back": back.owners if back else {},
         "watched_s": back.after_s if back else 0.0,
@@ -285,6 +305,8 @@ def _summary(progress: Progress, data: Mapping[str, Any]) -> str:
         parts.append(f"{_not_reached(progress)}: no more are proved leaked")
     if data["advice"]:
         parts.append(data["advice"])
+    if progress.blind and progress.terminated:
+        parts.append(progress.blind)
     return "; ".join(parts)
 
 
@@ -302,6 +324,8 @@ def _by_hand(progress: Progress) -> tuple[str, ...]:
         return (check,)
     columns = "pid, usename, state, backend_start, state_change"
     listed = ", ".join(map(str, pids))
+    if any(on_host(session_id(progress.shown[pid])) for pid in pids):
+        return check, f"ps -o pid,lstart,args -p {listed.replace(' ', '')}   # on the server's host"
     return check, f"SELECT {columns} FROM pg_stat_activity WHERE pid IN ({listed});"  # noqa: S608 - pids
 
 

@@ -25,6 +25,7 @@ from runbook.steps.terminate_args import TerminateArgs, slots_missing
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
+    from runbook.model.effects import Answers
     from runbook.model.sessions import SessionId
 
 #: A backend that is idle obeys within milliseconds; one that has not gone by then is told of.
@@ -89,6 +90,9 @@ SELECT pid FROM pg_catalog.pg_stat_activity
 """
 
 
+_LEFT_BY_PID = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE pid IN ({pids})"
+
+
 @dataclass(kw_only=True)
 class Progress:
     """What a termination has come to so far."""
@@ -111,6 +115,10 @@ class Progress:
     limits: Sequence[Mapping[str, Any]] = ()
     #: Why the work ended early, if it did.
     trouble: str = ""
+    #: What could not be seen of the sessions when they were chosen, in words; "" when all was.
+    blind: str = ""
+    #: Our own clock when the first batch went out.
+    began: float = 0.0
 
     @property
     def short(self) -> dict[Bound, int]:
@@ -131,6 +139,18 @@ class Progress:
         gone = [pid for pid in self.lingering if pid in pids]
         self.terminated += gone
         self.lingering = [pid for pid in self.lingering if pid not in gone]
+
+    def look(self, answers: Answers) -> bool:
+        """Take down the slots in use, by the server's word or its host's; False without either."""
+        if answers.processes is not None:
+            seen = answers.processes
+            self.after = {"used": seen.used, "usable": seen.usable, "at": seen.at}
+            return True
+        if not answers.rows.get(SLOTS.name):
+            return False
+        self.after = answers.rows[SLOTS.name][0]
+        self.limits = answers.rows.get(LIMITS.name, self.limits)
+        return True
 
     def next_batch(self, waiting: Sequence[SessionId], most: int) -> list[SessionId]:
         """Return the next sessions, at most `most`: only those that relieve what is short."""
@@ -160,6 +180,7 @@ def terminate(progress: Progress, queue: Sequence[SessionId]) -> Drive[None]:
     args = progress.args
     batch_size = min(args.batch_max, max(1, len(queue) * args.batch_share // 100))
     try:
+        progress.began = yield from ask(Now())
         yield from _read_bounds(progress)
         progress.before = progress.after
         waiting = list(queue)
@@ -207,6 +228,9 @@ def _sort_out(progress: Progress, spared: Sequence[SessionId], denial: str = "")
     # Until the server says which is which, all are taken for what is likelier.
     (progress.denied if denial else progress.moved).extend(pids)
     progress.denial = denial or progress.denial
+    # Those that were seen by the host were compared there: all were denied, or each has moved.
+    spared = [session for session in spared if not on_host(session)]
+    pids = [session.pid for session in spared]
     question = _untouched(spared)
     if question is None:
         return
@@ -242,11 +266,9 @@ def _until_gone(progress: Progress, signalled: Sequence[SessionId]) -> Drive[Non
     for pause in chain(_LOOK_AGAIN_S, repeat(_LOOK_AGAIN_S[-1])):
         yield from ask(Sleep(seconds=pause))
         answers = yield from ask(AskDatabase(database=progress.args.database, questions=questions))
-        if answers.rows.get("slots"):
-            progress.after = answers.rows["slots"][0]
-            progress.limits = answers.rows.get(LIMITS.name, progress.limits)
-        left = {row["pid"] for row in answers.rows.get("left", [])}
-        if "left" in answers.rows:
+        progress.look(answers)
+        left = _still_there(signalled, answers)
+        if left is not None:
             progress.seen_gone([s.pid for s in signalled if s.pid not in left])
         now = yield from ask(Now())
         if not left or now - started > _GONE_WITHIN_S:
@@ -257,11 +279,29 @@ def _read_bounds(progress: Progress) -> Generator[Effect[Any], Any, None]:
     database = progress.args.database
     answers = yield from ask(AskDatabase(database=database, questions=(SLOTS, LIMITS)))
     for question in (SLOTS, LIMITS):
-        if question.name not in answers.rows:
+        if question.name not in answers.rows and answers.processes is None:
             why = answers.failed.get(question.name)
             raise DoorError(f"{database} does not tell its {question.name}: {why}")
-    progress.after = answers.rows[SLOTS.name][0]
-    progress.limits = answers.rows[LIMITS.name]
+    progress.look(answers)
+
+
+def on_host(session: SessionId) -> bool:
+    """Whether a session was seen by the server's host alone, and bears its marks."""
+    return session.backend_start.startswith("ticks ")
+
+
+def _still_there(signalled: Sequence[SessionId], answers: Answers) -> set[int] | None:
+    """Return the pids that are still there; None when it was not told."""
+    if answers.processes is not None:
+        began = {p.pid: p.backend_start for p in answers.processes.processes}
+        return {
+            s.pid
+            for s in signalled
+            if s.pid in began and (not on_host(s) or began[s.pid] == s.backend_start)
+        }
+    if "left" not in answers.rows:
+        return None
+    return {row["pid"] for row in answers.rows["left"]}
 
 
 def _untouched(sessions: Sequence[SessionId]) -> Question | None:
@@ -276,8 +316,14 @@ def _untouched(sessions: Sequence[SessionId]) -> Question | None:
 
 def _left(sessions: Sequence[SessionId]) -> Question | None:
     """Return a question for the sessions that are still there."""
-    pairs = ", ".join(f"({s.pid:d}, {timestamp(s.backend_start)})" for s in sessions)
-    return Question(name="left", sql=_LEFT.format(pairs=pairs)) if pairs else None
+    seen = [s for s in sessions if not on_host(s)]
+    pairs = ", ".join(f"({s.pid:d}, {timestamp(s.backend_start)})" for s in seen)
+    # Ticks mean nothing to the server; a pid that was signalled a moment ago is not reused yet.
+    pids = ", ".join(f"{s.pid:d}" for s in sessions if on_host(s))
+    parts = ([_LEFT.format(pairs=pairs)] if pairs else []) + (
+        [_LEFT_BY_PID.format(pids=pids)] if pids else []
+    )
+    return Question(name="left", sql=" UNION ALL ".join(parts)) if parts else None
 
 
 def timestamp(text: str) -> str:

@@ -6,13 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from runbook.model.effects import AskDatabase, Effect, Question, Say, Sleep, ask
+from runbook.model.effects import AskDatabase, Effect, Now, Question, Say, Sleep, ask
 from runbook.model.errors import DoorError
 from runbook.model.units import format_duration
 from runbook.steps.terminate_batches import LIMITS, SLOTS, Progress, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
+
+    from runbook.model.effects import Answers
 
 #: Shares of the terminated sessions that came straight back (proposed in the facts, from how
 #: pools behave): below the first they stay away; from the second on a pool refills.
@@ -20,6 +22,8 @@ _STAYED_AWAY, _CAME_BACK = 0.2, 0.8
 
 #: Sessions that want slots again are told apart by these columns.
 _GROUP = ("role", "database", "application_name", "client_addr")
+#: Seen by the server's host, before or now, a session has no application_name to be told by.
+_NAMELESS = ("role", "database", "client_addr")
 
 _NEWCOMERS = """
 SELECT coalesce(usename, '') AS role, coalesce(datname, '') AS database,
@@ -71,19 +75,47 @@ def _count_back(progress: Progress, moment: float) -> Generator[Effect[Any], Any
     answers = yield from ask(
         AskDatabase(database=progress.args.database, questions=(SLOTS, LIMITS, newcomers))
     )
-    if "newcomers" not in answers.rows or "slots" not in answers.rows:
+    since = (yield from ask(Now())) - progress.began
+    told = progress.look(answers)
+    rows = _newcomers(answers, since)
+    if rows is None or not told:
         raise DoorError("; ".join(answers.failed.values()))
-    progress.after = answers.rows["slots"][0]
-    progress.limits = answers.rows.get(LIMITS.name, progress.limits)
-    new = {tuple(row[key] for key in _GROUP): row["sessions"] for row in answers.rows["newcomers"]}
-    return _judge_back(progress, new, moment)
+    named = answers.processes is None and not any(
+        session["backend_start"].startswith("ticks ") for session in progress.shown.values()
+    )
+    return _judge_back(progress, rows, _GROUP if named else _NAMELESS, moment)
 
 
-def _judge_back(progress: Progress, new: Mapping[tuple[Any, ...], int], moment: float) -> Back:
+def _newcomers(answers: Answers, since: float) -> list[dict[str, Any]] | None:
+    """Return sessions that began since, one row a group; None when it was not told."""
+    if answers.processes is None:
+        return answers.rows.get("newcomers")
+    return [
+        {
+            "role": process.role or "",
+            "database": process.database or "",
+            "application_name": "",
+            "client_addr": process.client_addr or "",
+            "sessions": 1,
+        }
+        for process in answers.processes.processes
+        if process.kind == "client" and process.age_s < since
+    ]
+
+
+def _judge_back(
+    progress: Progress,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    moment: float,
+) -> Back:
     """Compare newcomers with the terminated, group by group; what a group has beyond is its own."""
     gone = [progress.shown[pid] for pid in progress.terminated]
-    groups = Counter(tuple(session[key] or "" for key in _GROUP) for session in gone)
-    owner_of = {tuple(s[key] or "" for key in _GROUP): s["owner"] for s in gone}
+    new: Counter[tuple[Any, ...]] = Counter()
+    for row in rows:
+        new[tuple(row[key] for key in columns)] += row["sessions"]
+    groups = Counter(tuple(session[key] or "" for key in columns) for session in gone)
+    owner_of = {tuple(s[key] or "" for key in columns): s["owner"] for s in gone}
     owners: dict[str, dict[str, int]] = {}
     for group, count in groups.items():
         owner = owners.setdefault(owner_of[group], {"terminated": 0, "came_back": 0})

@@ -96,13 +96,29 @@ class _Session(paramiko.ServerInterface):  # type: ignore[misc] # paramiko ships
             self._server.cut()
             return
         with suppress(Exception):
-            done = subprocess.run(
+            process = subprocess.Popen(
                 ["/bin/sh", "-c", command],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
-            channel.sendall(done.stdout)
-            channel.sendall_stderr(done.stderr)
-            channel.send_exit_status(done.returncode)
+            threading.Thread(target=_feed, args=(channel, process.stdin), daemon=True).start()
+            errors = threading.Thread(
+                target=_pump, args=(process.stderr, channel.sendall_stderr), daemon=True
+            )
+            errors.start()
+            _pump(process.stdout, channel.sendall)
+            errors.join()
+            channel.send_exit_status(process.wait())
             channel.close()
+
+
+def _pump(stream: Any, send: Any) -> None:
+    while data := stream.read1(65536):
+        send(data)
+
+
+def _feed(channel: Any, stdin: Any) -> None:
+    with suppress(OSError, ValueError), stdin:
+        while data := channel.recv(65536):
+            stdin.write(data)

@@ -93,3 +93,37 @@ def test_a_program_that_is_not_there_was_not_started() -> None:
     effect = ChangeCommand(host="me", argv=("/nowhere/ctl", "restart"), timeout_s=5)
     with pytest.raises(NotStarted, match="No such file"):
         LocalDoor(FLEET, rehearsal=False).perform(effect)
+
+
+def fed(stdin: str, *argv: str, timeout_s: float = 10.0) -> CommandOutcome:
+    effect = ReadCommand(
+        host="me", argv=argv, timeout_s=timeout_s, stdin=stdin, keep_bytes=2_000_000
+    )
+    outcome = LocalDoor(FLEET, rehearsal=False).perform(effect)
+    assert isinstance(outcome, CommandOutcome)
+    return outcome
+
+
+def test_a_command_is_fed_its_input_and_the_input_ends() -> None:
+    text = "zeile ü\n" * 80_000
+    assert fed(text, "cat").stdout == text
+
+
+def test_a_command_may_leave_its_input_unread() -> None:
+    outcome = fed("x" * 1_000_000, "sh", "-c", "exec <&-; echo done; exit 5")
+    assert (outcome.exit_code, outcome.stdout) == (5, "done\n")
+
+
+def test_input_that_nobody_takes_ends_with_the_deadline() -> None:
+    with pytest.raises(CommandFailed, match=r"within 0\.3s"):
+        fed("x" * 1_000_000, "sleep", "30", timeout_s=0.3)
+
+
+def test_more_output_is_kept_where_it_was_asked_for() -> None:
+    assert len(fed("", "head", "-c", "1500000", "/dev/zero").stdout) == 1_500_000
+
+
+def test_a_change_is_fed_too(tmp_path: Path) -> None:
+    effect = ChangeCommand(host="me", argv=("tee", str(tmp_path / "x")), stdin="text")
+    LocalDoor(FLEET, rehearsal=False).perform(effect)
+    assert (tmp_path / "x").read_text() == "text"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runbook.adapters.postgres_signal import signal
-from runbook.adapters.postgres_wire import Reply, StatementError
+from runbook.adapters.postgres_talk import Reply, StatementError
 from runbook.model.errors import DatabaseError, MissingGrant
 from runbook.model.sessions import SessionId
 
@@ -26,7 +26,8 @@ class Managed:
     def literal(self, value: object) -> str:
         return f" '{value}'"
 
-    def run(self, sql: str, _timeout_s: float) -> list[Reply]:
+    def run(self, statements: list[str], _timeout_s: float, *, change: bool = False) -> list[Reply]:  # noqa: ARG002
+        (sql,) = statements
         if not self.aborted:
             self.aborted = True
             raise StatementError([], DatabaseError("permission denied", sqlstate="42501"))

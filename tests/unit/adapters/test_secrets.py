@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runbook.adapters import secrets
+from runbook.model.effects import TrySecret
 from runbook.model.errors import SecretMissing
 from runbook.model.inventory import Secret
 
@@ -93,3 +94,26 @@ def test_a_command_that_is_not_there_or_never_ends(monkeypatch: pytest.MonkeyPat
 def test_a_command_cannot_wait_for_a_keyboard() -> None:
     script = "import sys; print(repr(sys.stdin.read()))"
     assert _resolve(command=[sys.executable, "-c", script]) == "''"
+
+
+def _try(**reference: Any) -> Any:
+    effect = TrySecret(secret=Secret.model_validate(reference), where="databases.db.connect")
+    return secrets.SecretsDoor().perform(effect)
+
+
+def test_a_reference_is_followed_and_its_value_forgotten(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("s3cret\n")
+    file.chmod(0o600)
+    tried = _try(file=str(file))
+    assert (tried.found, tried.said, tried.hint) == (True, "", "")
+    file.chmod(0o640)
+    tried = _try(file=str(file))
+    assert tried.found
+    assert "mode 0640" in tried.said
+    assert tried.hint == f"chmod 600 {file}"
+    missing = _try(env="NOT_SET_AT_ALL")
+    assert not missing.found
+    assert "NOT_SET_AT_ALL" in missing.said
+    assert "export" in missing.hint
+    assert "s3cret" not in repr(tried)

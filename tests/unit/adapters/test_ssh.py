@@ -315,3 +315,28 @@ def test_no_systemd_is_told_as_such(open_door: Any) -> None:
     with pytest.raises(CommandFailed, match="systemctl show") as caught:
         open_door().perform(ShowUnit(host="web", unit="no such.service"))
     assert "manager" in (caught.value.hint or "")
+
+
+def fed(stdin: str, *argv: str, timeout_s: float = 10.0) -> ReadCommand:
+    return ReadCommand(
+        host="web", argv=argv, timeout_s=timeout_s, stdin=stdin, keep_bytes=4_000_000
+    )
+
+
+def test_a_command_is_fed_its_input_and_the_input_ends(open_door: Any) -> None:
+    text = "zeile ü\n" * 300_000
+    assert run(open_door(), fed(text, "cat")).stdout == text
+
+
+def test_a_command_may_leave_its_input_unread(open_door: Any) -> None:
+    door = open_door()
+    outcome = run(door, fed("x" * 5_000_000, "sh", "-c", "exec <&-; echo done; exit 5"))
+    assert (outcome.exit_code, outcome.stdout) == (5, "done\n")
+    assert run(door, read("echo", "again")).stdout == "again\n"
+
+
+def test_input_that_nobody_takes_ends_with_the_deadline(open_door: Any) -> None:
+    door = open_door()
+    with pytest.raises(CommandFailed, match=r"within 0\.5s"):
+        door.perform(fed("x" * 9_000_000, "sleep", "30", timeout_s=0.5))
+    assert run(door, read("echo", "again")).stdout == "again\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -168,6 +169,40 @@ def test_one_dead_host_does_not_hide_what_the_others_say() -> None:
 
     result = Bench(MemoryDoor(answer)).run(steps(), task())
     assert result.data["said"] == ["here", "web-1 is away", "here"]
+
+
+def test_a_host_that_never_answers_does_not_keep_the_others_waiting() -> None:
+    silent = threading.Event()
+
+    def answer(effect: Effect[Any]) -> Any:
+        if isinstance(effect, ReadCommand) and effect.host == "web-1":
+            silent.wait(30)
+        return "here"
+
+    def steps() -> Drive[Result]:
+        looks = tuple(ReadCommand(host=f"web-{i}", argv=("ls",)) for i in range(3))
+        outcomes = yield from ask(Together(effects=looks, within_s=0.2))
+        return Result(status="ok", data={"said": [str(outcome) for outcome in outcomes]})
+
+    try:
+        result = Bench(MemoryDoor(answer)).run(steps(), task())
+        assert not silent.is_set()
+    finally:
+        silent.set()
+    assert result.data["said"] == ["here", "web-1: no answer within 0.2s", "here"]
+
+
+def test_a_defect_in_a_look_is_not_taken_for_an_answer() -> None:
+    def answer(_effect: Effect[Any]) -> Any:
+        raise KeyError("a defect")
+
+    def steps() -> Drive[Result]:
+        looks = tuple(ReadCommand(host=f"web-{i}", argv=("ls",)) for i in range(3))
+        yield from ask(Together(effects=looks))
+        return Result(status="ok")
+
+    with pytest.raises(KeyError):
+        Bench(MemoryDoor(answer)).run(steps(), task())
 
 
 def test_a_step_that_waits_forever_is_ended_by_its_time_limit() -> None:

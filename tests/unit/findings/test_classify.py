@@ -91,10 +91,12 @@ def test_a_lock_wait_or_two_are_contention(count: int) -> None:
 
 def test_a_question_that_failed_is_told() -> None:
     seen = snapshot(many(3), extra={"lock-waits": None}, failed={"lock-waits": "timed out"})
+    diagnosis = JUDGE.diagnose(seen, fleet())
     assert (
-        "the question 'lock-waits' was not answered: timed out"
-        in JUDGE.diagnose(seen, fleet()).unseen
-    )
+        "the question 'lock-waits' was not answered: timed out; lock-pile-up: judged without it."
+        " Look again"
+    ) in diagnosis.unseen
+    assert (diagnosis.finding.cause, diagnosis.finding.confidence) == ("healthy", "likely")
 
 
 def test_without_the_list_of_sessions_there_is_no_diagnosis() -> None:

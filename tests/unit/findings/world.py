@@ -11,7 +11,8 @@ from psycopg.rows import dict_row
 from runbook.findings.examination import questions
 from runbook.findings.judge import FindingsJudge
 from runbook.findings.snapshot import assemble
-from runbook.model.effects import Answers
+from runbook.findings.witness import Told
+from runbook.model.effects import Answers, ReadCommand
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Inventory
 from runbook.model.sessions import Limits, Session, Snapshot
@@ -195,3 +196,9 @@ def older(seen: Snapshot, seconds: float, which: Callable[[Session], bool]) -> S
             for s in seen.sessions
         ),
     )
+
+
+def heard(*outcomes: Any, host: str = "web-01") -> tuple[Told, ...]:
+    """Return outcomes as a witness is given them, each of a look at this host."""
+    look = ReadCommand(host=host, argv=("true",))
+    return tuple(Told(look, outcome) for outcome in outcomes)

@@ -128,3 +128,18 @@ def test_the_line_that_mends_it_is_proved_by_itself() -> None:
     assert line == "oncall ALL=(root) NOPASSWD: /usr/bin/systemctl restart a\\:b\\,c.service"
     rule = line.removeprefix("oncall ALL=")
     assert sudo_problem(HEAD + f"    {rule}\n", argv) is None
+
+
+def test_a_rule_for_another_user_proves_nothing_for_root_and_the_other_way_round() -> None:
+    web = ("/usr/bin/systemctl", "restart", "web.service")
+    assert sudo_problem(LONG, web, "www-data") is None
+    assert sudo_problem(LONG, web) is not None
+    assert sudo_problem(LONG, RESTART, "www-data") is not None
+    assert sudo_problem(LONG, ("/usr/bin/id",), "www-data") is None  # (ALL : ALL)
+    assert sudoers_line("oncall", ("/bin/sh",), "postgres").startswith("oncall ALL=(postgres) ")
+
+
+def test_a_rule_without_a_user_speaks_of_root() -> None:
+    listing = HEAD + "    NOPASSWD: /bin/sh\n"
+    assert sudo_problem(listing, ("/bin/sh",)) is None
+    assert sudo_problem(listing, ("/bin/sh",), "postgres") is not None

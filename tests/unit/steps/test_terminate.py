@@ -103,7 +103,7 @@ class HandMade:
             short=tuple(ShortLimit(kind="role", name=role) for role in self.short),
         )
 
-    def diagnose(self, snapshot: Snapshot, fleet: Fleet) -> Any:
+    def diagnose(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy | None = None) -> Any:
         raise NotImplementedError
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from runbook.cli.rendering.diagnosis_text import process_lines, replayed, since_line
+from runbook.cli.rendering.poolers import pooler_lines
 from runbook.cli.rendering.safe import safe
 
 if TYPE_CHECKING:
@@ -26,10 +28,14 @@ def render(diagnosis: Diagnosis) -> str:
     parts = [
         f"### {escape(diagnosis.target)}: {escape(finding.title)}",
         f"**{finding.cause}**, {finding.confidence}: {escape(finding.because)}",
+        escape(replayed(diagnosis)) if diagnosis.replayed_from is not None else "",
         _arithmetic(diagnosis),
+        _since(diagnosis),
         _states(diagnosis),
         _owners(finding.owners),
+        _section("Processes", process_lines(finding)),
         _section("Evidence", finding.evidence),
+        _section("PgBouncer", pooler_lines(diagnosis)),
         _section("Also", (f"{f.title} ({f.confidence})" for f in diagnosis.also)),
         _section("Less likely", (f"{f.title}: {f.because}" for f in diagnosis.runners_up)),
         _section("Not seen", diagnosis.unseen),
@@ -69,6 +75,13 @@ def _arithmetic(diagnosis: Diagnosis) -> str:
 
 def _states(diagnosis: Diagnosis) -> str:
     return "States: " + ", ".join(f"{c.sessions} {escape(c.name)}" for c in diagnosis.by_state)
+
+
+def _since(diagnosis: Diagnosis) -> str:
+    if diagnosis.since is None:
+        return ""
+    lines = [since_line(diagnosis, diagnosis.since), *diagnosis.since.notes]
+    return ". ".join(escape(line) for line in lines) + "."
 
 
 def _section(title: str, lines: Iterable[str]) -> str:

@@ -27,6 +27,10 @@ def check(diagnosis: Diagnosis, *, warning: int, critical: int) -> tuple[str, in
     text = f"{diagnosis.target}: {slots.used} of {slots.usable} slots ({slots.percent}%)"
     if not diagnosis.healthy:
         text += f", {diagnosis.finding.cause}: {diagnosis.finding.title}"
+    if diagnosis.replayed_from is not None:
+        text += (
+            f" (replayed from {diagnosis.replayed_from}, seen at {diagnosis.server.server_time})"
+        )
     return f"{_line(status, text)} | {_performance(diagnosis, warning, critical)}", status
 
 

@@ -51,7 +51,7 @@ class Page:
     ) -> None:
         """Print words in as many lines as they take; `first` stands before the first of them."""
         before = first if first is not None else " " * indent
-        shown = safe(words) if self.unicode else _ascii(safe(words))
+        shown = safe(words) if self.unicode else plain_ascii(safe(words))
         text = Text(shown, style=style)
         for row in text.wrap(self._console, self.width - indent, overflow="fold"):
             row.rstrip()
@@ -115,5 +115,6 @@ class Page:
             self.line(Text("    ") + more)
 
 
-def _ascii(text: str) -> str:
+def plain_ascii(text: str) -> str:
+    """Return text for a C locale: what is beyond ASCII as an escape."""
     return text.encode("ascii", "backslashreplace").decode("ascii")

@@ -1,0 +1,1 @@
+"""Client programs as applications run them, each a process; they tell which sessions they lost."""
