@@ -137,7 +137,7 @@ def test_the_walsenders_slot_with_every_other_one_taken(lab: Lab, runbook: Comma
 def test_the_host_alone_with_every_slot_taken(lab: Lab, runbook: Command) -> None:
     leak_all(lab)
     with superusers(lab, RESERVED), walsenders(lab, 10):
-        declare(runbook, "local", "rescue", services=BY_ADDRESS)
+        declare(runbook, "local", "rescue")
         refusals = runbook.diagnose()["server"]["refusals"]
         assert [line.split(":")[0] for line in refusals] == ["connect", "local", "rescue"]
         assert "max_wal_senders" in refusals[2]

@@ -25,7 +25,8 @@ does, and writes this page.
   server's own; then the sessions that a scenario names are made older in the snapshot, as if they
   had stayed as they are for longer, before it is judged.
 - **One machine plays all hosts.** They are told apart by application_name, as services are declared
-  in the inventory. App hosts are not looked into over SSH.
+  in the inventory, and are not looked into. Where a scenario says that app hosts tell, each is a
+  network namespace with an address of its own, and is asked for its sockets there.
 
 The columns: *cause right*: the expected cause is named first. *further right*: what else has to be
 named is named, in order, and nothing else. *owner right*: the service and host at fault, where

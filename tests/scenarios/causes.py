@@ -100,6 +100,14 @@ def host_rebooted(stage: Stage) -> None:
     stage.rest(2.5)
 
 
+def clients_of_pgbouncer(stage: Stage) -> None:
+    """Connections to a session-pooling PgBouncer that were never closed keep a session each."""
+    port = stage.pgbouncer("bouncer-01", size=40, mode="session")
+    client = stage.start("sqlalchemy_app", "shop-web-01", port=port, on="web-01", lost=24, kept=4)
+    client.since(15 * MINUTE, kept=10)
+    stage.start("sqlalchemy_app", "shop-web-02", port=port, on="web-02", kept=6).since(20)
+
+
 # ---- idle in transaction -------------------------------------------------------------------
 
 
@@ -371,6 +379,17 @@ CAUSES = (
         tolerated=("superuser-sessions",),
         owner="shop on web-01",
         fast=True,
+    ),
+    Scenario(
+        name="leaked-clients",
+        kind="cause",
+        says="Connections to a session-pooling PgBouncer, never closed: each keeps a session.",
+        play=clients_of_pgbouncer,
+        services=service("shop", size=8, hosts="web-01, web-02"),
+        cause="leaked-clients",
+        tolerated=("leaked-sessions",),
+        owner="shop on web-01",
+        needs=("pgbouncer", "networks"),
     ),
     Scenario(
         name="idle-in-transaction-sqlalchemy",

@@ -115,20 +115,18 @@ def warm_standby(stage: Stage) -> None:
 def deploy(stage: Stage) -> None:
     """Old processes finish their work while the new ones are up: twice the pool, for a minute."""
     for host in ("web-01", "web-02"):
-        old = stage.start("psycopg_pool_app", f"shop-{host}", kept=10).since(45)
-        for pid in old.pids:
-            stage.connected[pid] = 20 * HOUR
-        stage.start("psycopg_pool_app", f"shop-{host}", kept=10).since(25)
+        stage.start("psycopg_pool_app", f"shop-{host}", kept=10).since(45, connected=20 * HOUR)
+        stage.start("psycopg_pool_app", f"shop-{host}", kept=10).since(25, connected=0)
 
 
 def deploy_seen(stage: Stage) -> None:
     """The same, on app hosts that tell which process holds which connection."""
     for host in ("web-01", "web-02"):
         for _ in range(2):
-            old = stage.start("psycopg_pool_app", f"shop-{host}", on=host, kept=5).since(45)
-            for pid in old.pids:
-                stage.connected[pid] = 20 * HOUR
-            stage.start("psycopg_pool_app", f"shop-{host}", on=host, kept=5).since(25)
+            stage.start("psycopg_pool_app", f"shop-{host}", on=host, kept=5).since(
+                45, connected=20 * HOUR
+            )
+            stage.start("psycopg_pool_app", f"shop-{host}", on=host, kept=5).since(25, connected=0)
 
 
 def behind_pgbouncer(stage: Stage) -> None:

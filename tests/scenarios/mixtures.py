@@ -123,10 +123,8 @@ def deploy_and_leak(stage: Stage) -> None:
     """A leak on one host, while a deploy has two generations of processes on another."""
     client = stage.start("sqlalchemy_app", "shop-web-01", lost=30, kept=5)
     client.since(2 * HOUR, kept=10)
-    old = stage.start("psycopg_pool_app", "shop-web-02", kept=10).since(45)
-    for pid in old.pids:
-        stage.connected[pid] = 20 * HOUR
-    stage.start("psycopg_pool_app", "shop-web-02", kept=10).since(25)
+    stage.start("psycopg_pool_app", "shop-web-02", kept=10).since(45, connected=20 * HOUR)
+    stage.start("psycopg_pool_app", "shop-web-02", kept=10).since(25, connected=0)
 
 
 def leak_before_a_lifo_tail(stage: Stage) -> None:

@@ -19,7 +19,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from scenarios import binaries
-from scenarios.servers import HOST, Server
+from scenarios.servers import HOST, OURS, Server
 from unit.postgres_server import _free_port as free_port
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _PGBOUNCER = """
 [databases]
 shop = host=::1 port={server} dbname=shop
 [pgbouncer]
-listen_addr = 127.0.0.1,::1
+listen_addr = {addresses}
 listen_port = {port}
 unix_socket_dir =
 auth_type = trust
@@ -67,11 +67,21 @@ class Client:
         """All of its sessions that it knows of."""
         return [*self.lost, *self.kept, *self.busy]
 
-    def since(self, seconds: float, *, kept: float | None = None) -> Client:
-        """Let it have been so for longer; `kept` is how long its returned sessions were unused."""
+    def since(
+        self, seconds: float, *, kept: float | None = None, connected: float = HOUR
+    ) -> Client:
+        """Let it have been so for longer.
+
+        Args:
+            seconds: for which its sessions have been as they are.
+            kept: for which those that it gave back to its pool have been unused, when that differs.
+            connected: by which its sessions are older than that: pools open theirs at the start.
+        """
         self.stage.age(self.pids, seconds)
         if kept is not None:
             self.stage.age(self.kept, kept - seconds)
+        for pid in self.pids:
+            self.stage.connected[pid] += connected
         return self
 
 
@@ -88,7 +98,7 @@ class Stage:
         self.connected: dict[int, float] = defaultdict(float)
         #: application_names whose sessions come and go: how many there are is another number in
         #: each run, so they are not counted.
-        self.fleeting: set[str] = set()
+        self.fleeting: set[str] = {OURS}
         #: Ports of PgBouncers, by name.
         self.bouncers: dict[str, int] = {}
         #: The app hosts that are hosts of their own, with their network namespaces.
@@ -149,7 +159,16 @@ class Stage:
         port, home = free_port(), self.server.home / f"{name}-{time.monotonic_ns()}"
         home.mkdir()
         home.chmod(0o777)
-        given = {"server": self.server.port, "port": port, "home": home, "mode": mode, "size": size}
+        network = self.server.network
+        addresses = ",".join([HOST, "::1", *([network.server] if network else [])])
+        given: dict[str, Any] = {"addresses": addresses}
+        given |= {
+            "server": self.server.port,
+            "port": port,
+            "home": home,
+            "mode": mode,
+            "size": size,
+        }
         (home / "pgbouncer.ini").write_text(_PGBOUNCER.format(**given), encoding="utf-8")
         users = "".join(f'"{role}" ""\n' for role in ("app", "billing", "postgres", "oncall"))
         (home / "users").write_text(users, encoding="utf-8")

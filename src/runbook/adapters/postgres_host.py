@@ -10,7 +10,8 @@ from runbook.model.document import visible
 from runbook.model.effects import ChangeCommand, ReadCommand
 from runbook.model.errors import CommandFailed, ConnectionLost, MissingGrant, NotStarted
 from runbook.model.os_user import SHELL, script_as_os_user, sudo_refusal, sudoers_rule
-from runbook.model.server_look import LookFailed, look_script, read_look, signal_script
+from runbook.model.server_look import LookFailed, read_look
+from runbook.model.server_scripts import look_script, signal_script
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

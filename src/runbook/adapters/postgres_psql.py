@@ -162,7 +162,7 @@ class Psql:
     def _no_psql(self, said: str) -> CommandFailed:
         rule = sudoers_rule(self._host.ssh.user, self._local.os_user, "/usr/bin/psql")
         hint = f"on {self._host.name}, in /etc/sudoers.d: {rule}"
-        if "not found" in said or "No such file" in said:
+        if re.search(r"\bpsql: .*(not found|No such file)", said):
             hint = f"install the PostgreSQL client on {self._host.name}: psql is not in sudo's path"
         where = f"psql as {self._local.os_user!r} on {self._host.name}"
         return CommandFailed(f"{where} cannot be run: {said}", hint=hint)

@@ -289,8 +289,10 @@ class _Mapper:
         self._seats = seats_of(snapshot.database, fleet, snapshot.limits.version_num)
         self._by_name: dict[str, list[Seat]] = defaultdict(list)
         self._nameless: dict[str, list[Seat]] = defaultdict(list)
+        # A process's title has no application_name: there, a service is known by its hosts alone.
+        blind = snapshot.rung == "os"
         for seat in self._seats:
-            if seat.name:
+            if seat.name and not blind:
                 self._by_name[seat.name].append(seat)
             else:
                 self._nameless[seat.host.name].append(seat)

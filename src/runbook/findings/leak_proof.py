@@ -165,7 +165,10 @@ class _Case:
             s for s in sorted(settled, key=_likeliest) if not self._spared(s, quietly=lot.over < 1)
         ]
         for session in free[: max(0, lot.over)]:
-            yield session, lot.proof
+            if session.pid in lot.maybe_pooled:
+                self.spare(f"may be the pool of {holder.label} itself: opened first", session)
+            else:
+                yield session, lot.proof
         self._too_fresh(holder, lot, lot.over - len(free))
 
     def _too_fresh(self, holder: Holder, lot: Lot, missing: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runbook.findings import by_count
 from runbook.findings.bearers import bearers
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class Lot:
     over: int
     #: The proof against each that is taken from it.
     proof: str
+    #: Pids among them that may be the pool itself, and are left alone.
+    maybe_pooled: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,15 +52,30 @@ def over_pool(view: View, holder: Holder, aside: Collection[int] = ()) -> OverPo
     living = tuple(s for s in holder.sessions if s.pid not in view.orphans)
     if budget is None or holder.doubt or len(living) <= budget:
         return None
-    excess = len(living) - sum(s.pid in aside for s in living) - budget
+    counted = [s for s in living if s.pid not in aside]
+    excess = len(counted) - budget
     said = f"{len(living)} sessions, pool of {budget}"
     lots = _by_process(view, holder, living, aside, said)
     if lots is None:
-        proof = f"{said}; among the {excess} idle longest"
-        return OverPool(excess=excess, lots=(Lot(sessions=living, over=excess, proof=proof),))
+        return _by_count(living, counted, budget, said)
     # More processes than declared, each within its pool, are a deploy or an old inventory: the
     # smaller of the two figures is the one that both prove.
     return OverPool(excess=min(excess, sum(lot.over for lot in lots)), lots=lots)
+
+
+def _by_count(
+    living: tuple[Session, ...], counted: Sequence[Session], budget: int, said: str
+) -> OverPool | None:
+    excess = by_count.excess(counted, budget)
+    if not excess:
+        return None
+    lot = Lot(
+        sessions=living,
+        over=excess,
+        proof=f"{said}; among the {excess} idle longest",
+        maybe_pooled=by_count.maybe_pooled(counted, budget),
+    )
+    return OverPool(excess=excess, lots=(lot,))
 
 
 def _by_process(
@@ -83,5 +101,5 @@ def _by_process(
 
 def excess_of(view: View, holder: Holder) -> int:
     """Return how many sessions a holder has over its declared pool; 0 where that proves nothing."""
-    over = over_pool(view, holder)
+    over = over_pool(view, holder, aside=view.lasting)
     return max(0, over.excess) if over else 0

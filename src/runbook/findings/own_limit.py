@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Percent of a limit from which on it is worth a word.
 NEAR = 80
+#: A smaller limit is a fence around one monitor or one job, and full whenever that is at work.
+FENCE = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +39,8 @@ def judge_limit(view: View, limit: OwnLimit) -> Verdict | None:
         return None
     use = max(near, key=lambda use: len(use.sessions) / use.most)
     full = len(use.sessions) >= use.most
-    return Verdict(finding=_finding(view, limit, use), weight="cause" if full else "also")
+    hurts = full and use.most >= FENCE
+    return Verdict(finding=_finding(view, limit, use), weight="cause" if hurts else "also")
 
 
 def _finding(view: View, limit: OwnLimit, use: LimitUse) -> Finding:

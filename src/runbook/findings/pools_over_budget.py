@@ -25,7 +25,8 @@ def judge(view: View) -> Verdict | None:
     """Pools that fit singly, not together, are a cause when healthy idleness fills the slots."""
     budgets = _budgets(view)
     declared = sum(budgets.values())
-    if declared <= view.slots.usable:
+    # Superusers who have taken ordinary slots are a finding of their own, not the pools' fault.
+    if declared <= view.snapshot.limits.usable(superuser_sessions=0):
         return None
     return Verdict(finding=_finding(view, budgets, declared), weight=_weight(view))
 
@@ -62,7 +63,7 @@ def _behind_pgbouncer(view: View) -> set[str]:
 
 
 def _finding(view: View, budgets: Counter[str], declared: int) -> Finding:
-    usable = view.slots.usable
+    usable = view.snapshot.limits.usable(superuser_sessions=0)
     held = [s for h in view.holders if h.budget is not None for s in h.sessions]
     services = [name for name, _ in budgets.most_common() if name in _services(view)]
     return Finding(

@@ -12,7 +12,8 @@ from runbook.findings.witness import Told, Witness
 from runbook.model.effects import ReadCommand
 from runbook.model.errors import DoorError
 from runbook.model.os_user import script_as_os_user
-from runbook.model.server_look import LookFailed, look_script, read_look
+from runbook.model.server_look import LookFailed, read_look
+from runbook.model.server_scripts import look_script
 
 if TYPE_CHECKING:
     from runbook.findings.view import View

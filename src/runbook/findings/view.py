@@ -17,6 +17,8 @@ from runbook.findings.attribution import (
 from runbook.findings.bearers import bearers, held_ends
 from runbook.findings.lock_tree import LockTree, lock_tree
 from runbook.findings.orphans import Orphan, orphans
+from runbook.findings.protection import QUESTION as ADVISORY_LOCKS
+from runbook.findings.protection import lasting
 from runbook.model.diagnosis import Owner, SlotUse
 from runbook.model.inventory import Database, Protect
 from runbook.model.leaks import LeakPolicy
@@ -125,6 +127,13 @@ class View:
     def callers(self) -> tuple[Callers, ...]:
         """Their clients, by whom they belong to, largest group first."""
         return self._attribution.callers
+
+    @cached_property
+    def lasting(self) -> frozenset[int]:
+        """Pids that are protected for what they are: they may be no part of any pool."""
+        rows = self.snapshot.extra.get(ADVISORY_LOCKS.name, ())
+        advisory = frozenset(row["pid"] for row in rows)
+        return frozenset(s.pid for s in self.clients if lasting(s, self.protect, advisory))
 
     @property
     def database(self) -> Database | None:

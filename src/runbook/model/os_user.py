@@ -25,7 +25,7 @@ SHELL = "/bin/sh"
 
 #: What sudo says when it does not let somebody through, and what it says when it cannot be run.
 _SUDO_SAYS = re.compile(
-    r"^(?:sudo:|sh: .*sudo|.* is not in the sudoers file|Sorry, user)", re.MULTILINE
+    r"^(?:sudo:|.*\bsudo: .*not found|.* is not in the sudoers file|Sorry, user)", re.MULTILINE
 )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import psycopg
 import pytest
 
 from runbook.adapters.local_command import LocalDoor
@@ -47,8 +48,6 @@ from unit.postgres_server import HOST, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import psycopg
 
     from runbook.model.processes import ServerProcess, ServerProcesses
     from unit.postgres_server import Server
@@ -568,6 +567,19 @@ def test_what_has_not_moved_is_signalled_and_nothing_else(blind: Opened, server:
         assert gone(crowd[1])
         for connection in crowd[2:]:
             assert connection.execute(b"SELECT 1").fetchone() == (1,)
+
+
+def test_a_client_by_ipv6_and_an_aborted_transaction(blind: Opened, server: Server) -> None:
+    with server.crowd(2, host="::1") as crowd:
+        crowd[0].execute(b"BEGIN")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            crowd[0].execute(b"SELECT 1/0")
+        pids = [connection.info.backend_pid for connection in crowd]
+        seen = by_pid(blind.processes())
+        assert seen[pids[0]].state == "idle in transaction (aborted)"
+        crowd[1].execute(b"SELECT 1")
+        assert blind.signal(*(id_of(seen[pid]) for pid in pids)) == (pids[0],)
+        assert gone(crowd[0])
 
 
 def test_a_session_that_slept_on_is_told_by_its_switches(blind: Opened, server: Server) -> None:

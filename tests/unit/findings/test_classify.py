@@ -54,10 +54,16 @@ def test_a_role_limit_of_zero_is_meant() -> None:
 
 
 def test_raising_a_limit_quotes_the_role() -> None:
-    limits = [{"name": 'x"; DROP ROLE y; --', "connlimit": 1}]
-    seen = snapshot([session(role=limits[0]["name"])], extra={"role-limits": limits})
+    limits = [{"name": 'x"; DROP ROLE y; --', "connlimit": 3}]
+    seen = snapshot(many(3, role=limits[0]["name"]), extra={"role-limits": limits})
     command = JUDGE.diagnose(seen, fleet()).finding.command or ""
-    assert command.endswith("""-c 'ALTER ROLE "x""; DROP ROLE y; --" CONNECTION LIMIT 2'""")
+    assert command.endswith("""-c 'ALTER ROLE "x""; DROP ROLE y; --" CONNECTION LIMIT 5'""")
+
+
+def test_a_monitor_behind_its_own_fence_is_no_cause() -> None:
+    limits = [{"name": "exporter", "connlimit": 1}]
+    seen = snapshot([session(role="exporter")], extra={"role-limits": limits})
+    assert causes(JUDGE.diagnose(seen, fleet())) == ["healthy", "role-limit"]
 
 
 def test_old_idle_sessions_alone_are_a_runner_up() -> None:

@@ -118,7 +118,11 @@ def test_leaked_sessions(roomy: Server) -> None:
         4,
         17,
     )
-    assert len(plan.sessions) == 17
+    # Nobody tells which process holds which, and none was used again: four may be the pool itself.
+    assert len(plan.sessions) == 17 - 4
+    assert [(s.reason, len(s.pids)) for s in plan.spared] == [
+        ("may be the pool of shop on web-01 itself: opened first", 4)
+    ]
     assert {p.session.application_name for p in plan.sessions} == {"shop-web-01"}
     assert {p.rule for p in plan.sessions} == {"over_pool"}
     ages = [p.session.state_age_s or 0 for p in plan.sessions]
@@ -280,7 +284,8 @@ def test_protected_sessions_are_spared(roomy: Server) -> None:
         spared = {held[0].info.backend_pid, held[1].info.backend_pid}
     plan = JUDGE.leaks(seen, shop(), LEAKED)
     # Neither is part of the pool for certain, so neither counts against it.
-    assert len(plan.sessions) == 12 - 2 - 4
+    # Of the rest, the four that were opened first may be the pool itself.
+    assert len(plan.sessions) == 12 - 2 - 4 - 4
     assert not spared & {p.session.pid for p in plan.sessions}
     assert {"holds an advisory lock", "LISTENs for notifications"} <= {
         entry.reason for entry in plan.spared

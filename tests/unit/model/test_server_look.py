@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from runbook.model.processes import ServerProcess
-from runbook.model.server_look import LookFailed, look_script, read_look, read_title, signal_script
+from runbook.model.server_look import LookFailed, read_look, read_title
+from runbook.model.server_scripts import look_script, signal_script
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 
 _WORDS = {OK: "OK", WARNING: "WARNING", CRITICAL: "CRITICAL", UNKNOWN: "UNKNOWN"}
 #: Causes by which clients are being refused or stuck now, however few slots are in use.
-_HURTING = {"role-limit", "database-limit"}
+_HURTING = {"role-limit", "database-limit", "stalled-logins", "pooler-exhausted"}
 
 
 def check(diagnosis: Diagnosis, *, warning: int, critical: int) -> tuple[str, int]:

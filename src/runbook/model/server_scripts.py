@@ -1,0 +1,195 @@
+"""The scripts that a server's host runs where no connection is left: to look, and to signal.
+
+They are POSIX sh, go to the host's shell on stdin, and run no program for each process: 5,000
+backends are read by a handful of greps. All of a script is read before any of it runs, so that one
+that was cut off on its way does nothing. Titles come last and end in NUL, because they may hold
+anything: whatever a role is called, it cannot pass for another part of the answer.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+SETTINGS = (
+    "max_connections",
+    "superuser_reserved_connections",
+    "reserved_connections",
+    "max_wal_senders",
+    "cluster_name",
+)
+
+#: States of a session that waits for its client, as titles and pg_stat_activity name them.
+IDLE = ("idle", "idle in transaction", "idle in transaction (aborted)")
+#: The answer's last word: without it something is missing.
+END = "\0end of titles\0"
+
+#: Sets `found` to the postmaster that listens on $port, and `how` to what proves it. Several
+#: clusters may be on one host: postmaster.pid in a postmaster's working directory (its data
+#: directory) has its port, and its socket's lock file its pid; where neither may be read, its
+#: own sockets or its arguments tell.
+_FIND = r"""
+postmasters() {
+    grep -h -e '^[0-9]* (postgres) ' -e '^[0-9]* (postmaster) ' -e '^[0-9]* (edb-postgres) ' \
+        /proc/[0-9]*/stat 2>/dev/null </dev/null |
+        awk '{ parent[$1] = $4; child[$4] = 1 }
+             END { for (pid in parent) if (!(parent[pid] in parent) && pid in child) print pid }'
+}
+find_postmaster() {
+    found= how= ports= blind= count=0
+    locked=
+    if [ -r "$lock" ]; then read -r locked <"$lock"; fi
+    listening=$(ss -Hltnp "sport = :$port" 2>/dev/null </dev/null)
+    for master in $(postmasters); do
+        count=$((count + 1))
+        file=/proc/$master/cwd/postmaster.pid
+        if [ -r "$file" ]; then
+            { read -r pid && read -r _ && read -r _ && read -r listens; } <"$file"
+            if [ "$pid" = "$master" ]; then
+                ports="$ports $listens"
+                if [ "$listens" = "$port" ]; then found=$master how=pidfile; fi
+                continue
+            fi
+        fi
+        if [ "$locked" = "$master" ]; then found=$master how=lock; continue; fi
+        case $listening in *"pid=$master,"*) found=$master how=socket; continue ;; esac
+        case " $(tr '\0' ' ' <"/proc/$master/cmdline" 2>/dev/null) " in
+        *" -p $port "* | *" -p$port "* | *"port=$port "*) found=$master how=arguments ;;
+        *) blind="$blind $master" ;;
+        esac
+    done
+    if [ -z "$found" ] && [ "$count" = 1 ] && [ -n "$blind" ]; then found=${blind# } how=only; fi
+}
+"""
+
+_LOOK = r"""
+main() {
+    LC_ALL=C PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin port=@PORT@ lock=@LOCK@
+    export LC_ALL PATH
+    cd /
+    read -r uptime _ </proc/uptime
+    echo "look $(id -un) $(getconf CLK_TCK 2>/dev/null || echo 100) $uptime"
+    echo "at $(date -u +%Y-%m-%dT%H:%M:%SZ)"
+    find_postmaster
+    if [ -z "$found" ]; then echo "none $count$ports"; return; fi
+    echo "postmaster $how $(cat "/proc/$found/stat")"
+    children=$(grep -h "^[0-9]* (.*) [A-Za-z] $found " /proc/[0-9]*/stat 2>/dev/null </dev/null)
+    printf '%s\n' "$children" | sed 's/^/child /'
+    files() { printf '%s\n' "$children" | awk -v name="$1" 'NF { print "/proc/" $1 "/" name }'; }
+    grep -H '^voluntary_ctxt_switches' $(files status) /dev/null 2>/dev/null </dev/null
+    clients
+    settings
+    echo titles
+    grep -aHzZ -m1 . $(files cmdline) /dev/null 2>/dev/null </dev/null
+    printf '@END@'
+}
+clients() {
+    if ! command -v ss >/dev/null; then echo "noss"; return; fi
+    ss -Htni state established "sport = :$port" 2>/dev/null </dev/null | awk '
+        /^[ \t]/ {
+            silent = sent = "-"
+            for (i = 1; i <= NF; i++) {
+                if ($i ~ /^lastrcv:/) silent = substr($i, 9)
+                if ($i ~ /^bytes_received:/) sent = substr($i, 16)
+            }
+            print "client", peer, silent, sent
+            next
+        }
+        { peer = $4 }'
+}
+settings() {
+    exe=$(readlink "/proc/$found/exe" 2>/dev/null)
+    [ -x "$exe" ] || return
+    echo "version $("$exe" -V 2>/dev/null </dev/null)"
+    PGDATA=$(readlink "/proc/$found/cwd") EXE=$exe xargs -0 sh -c '
+        shift
+        for name in @SETTINGS@; do
+            (value=$("$EXE" -C "$name" "$@" </dev/null) && echo "setting $name $value") &
+        done
+        wait' _ <"/proc/$found/cmdline" 2>/dev/null
+}
+main
+"""
+
+#: Right before the signal each session is looked at once more, and everything about it must be as
+#: it was seen: the process, whose child it is, its state, and that nothing has happened since.
+#: While `ss` runs the session might move: a sleeping process without a switch since did not.
+_SIGNAL = r"""
+main() {
+    LC_ALL=C PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin port=@PORT@ lock=@LOCK@
+    export LC_ALL PATH
+    cd /
+    find_postmaster
+    echo "signal ${found:-none}"
+    [ -n "$found" ] || return
+@CALLS@
+}
+look() {
+    { IFS= read -r line <"/proc/$pid/stat"; } 2>/dev/null || return 1
+    began= parent= run=
+    facts ${line##*) }
+    switches= title=
+    while read -r key value; do
+        [ "$key" = voluntary_ctxt_switches: ] && switches=$value
+    done 2>/dev/null <"/proc/$pid/status"
+    IFS= read -r title 2>/dev/null <"/proc/$pid/cmdline"
+    [ "$began" = "$ticks" ] && [ "$parent" = "$found" ]
+}
+facts() { run=$1 parent=$2; shift 19; began=$1; }
+same_state() { case $title in "postgres: "*" $state") return 0 ;; esac; return 1; }
+has_sent() {
+    peer=${title% "$state"} peer=${peer##* }
+    address=${peer%(*} peer=${peer##*(} peer=${peer%)}
+    case $address in *[!0-9a-fA-F:.]*) return 1 ;; *:*) address="[$address]" ;; esac
+    case $peer in '' | *[!0-9]*) return 1 ;; esac
+    peer="dst = $address:$peer"
+    told=$(ss -Htni state established "sport = :$port and $peer" 2>/dev/null </dev/null)
+    case "$told " in *" bytes_received:$1 "*) return 0 ;; esac
+    return 1
+}
+one() {
+    pid=$1 ticks=$2 mark=$3 number=$4 state=$5
+    for try in 1 2 3 4 5; do
+        look || { echo "gone $pid"; return; }
+        same_state || break
+        before=$switches
+        if [ "$mark" = received ]; then
+            has_sent "$number" || break
+            look && same_state || break
+        else
+            before=$number
+        fi
+        if [ "$run" = S ] && [ "$switches" = "$before" ]; then
+            kill -TERM "$pid" 2>/dev/null && echo "signalled $pid" || echo "denied $pid"
+            return
+        fi
+        [ "$mark" = received ] || break
+    done
+    echo "moved $pid"
+}
+main
+"""
+
+
+def look_script(port: int, socket_dir: str) -> str:
+    """Return the script that tells the processes of the server on `port`."""
+    text = _at(_FIND + _LOOK, port, socket_dir).replace("@END@", END.replace("\0", r"\0"))
+    return text.replace("@SETTINGS@", " ".join(SETTINGS))
+
+
+def _at(script: str, port: int, socket_dir: str) -> str:
+    lock = shlex.quote(f"{socket_dir}/.s.PGSQL.{port}.lock")
+    return script.replace("@PORT@", str(port)).replace("@LOCK@", lock)
+
+
+def signal_script(port: int, socket_dir: str, calls: list[tuple[int, int, str, int, str]]) -> str:
+    """Return the script that signals sessions: (pid, start ticks, mark, number, state) each.
+
+    Raises:
+        ValueError: for a mark or a state that is none; nothing else reaches the shell.
+    """
+    lines = []
+    for pid, ticks, mark, number, state in calls:
+        if mark not in {"received", "switches"} or state not in IDLE:
+            raise ValueError(f"a session {state!r} by {mark!r} cannot be signalled from the host")
+        lines.append(f"    one {pid:d} {ticks:d} {mark} {number:d} '{state}'")
+    return _at(_FIND + _SIGNAL, port, socket_dir).replace("@CALLS@", "\n".join(lines))
