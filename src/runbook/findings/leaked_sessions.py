@@ -225,7 +225,9 @@ FINDING = FindingType(
     " idle; a restart of that service helps, for some hours.",
     told_apart=f"By proof, not by looks: at least {AT_LEAST} sessions, and {PERCENT_OF_SLOTS}% of"
     " the usable slots, are more than the declared pool may open, or older than the pool lets any"
-    " connection become, or belong to no process of the application's host any more. A long idle"
+    " connection become, or belong to no process of the application's host any more. Where no app"
+    " host tells which process holds which, two generations of a deploy, a cron job under the"
+    " service's name and a pool that sleeps are allowed for. A long idle"
     " time proves nothing: fixed-size pools keep connections idle for hours. Idle sessions within"
     " their pools, in sum more than the server has, are pools over budget; without declared pools"
     " it stays unexplained.",
