@@ -306,7 +306,7 @@ def earlier_diagnosis(fleet: Fleet, target: str, before: str) -> tuple[str, Diag
     """
     from pydantic import ValidationError
 
-    from runbook.findings.attribution import same_server
+    from runbook.findings.seats import same_server
     from runbook.model.diagnosis import Diagnosis
 
     try:

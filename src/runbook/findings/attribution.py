@@ -15,158 +15,22 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from runbook.findings.bouncers import Bouncer, Client, Pool, bouncers_of, server_of
+from runbook.findings.holders import Callers, Holder, Seat
+from runbook.findings.seats import bouncer_addresses, seats_of
 from runbook.findings.sockets import address_book
-from runbook.model.application_name import as_server_keeps
-from runbook.model.diagnosis import Owner
 from runbook.model.sockets import plain as _address
 
 if TYPE_CHECKING:
-    from runbook.model.fleet import Fleet, ResolvedHost
-    from runbook.model.inventory import Service
+    from runbook.model.fleet import Fleet
     from runbook.model.sessions import Session, Snapshot
 
 #: What PgBouncer's application_name_add_host puts after a client's name.
 _ADDED = re.compile(r" - (unix|[0-9a-fA-F.:\[\]]+):[0-9]+$")
 #: Interactive clients name themselves so; such a session belongs to a person, not to a pool.
 CONSOLES = ("psql", "pgadmin", "dbeaver", "datagrip", "pgcli", "tableplus", "pg_activity")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Seat:
-    """One service on one host: where sessions may belong."""
-
-    service: str
-    host: ResolvedHost
-    declared: Service
-    #: What its sessions call themselves, as the server keeps it; None when nothing is declared.
-    name: str | None
-
-    @property
-    def budget(self) -> int | None:
-        """Connections that it may hold, as declared."""
-        return self.declared.pool.budget if self.declared.pool else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Holder:
-    """Sessions that belong together; several seats when they cannot be told apart by host."""
-
-    seats: tuple[Seat, ...]
-    sessions: tuple[Session, ...]
-    #: Why a count or a lifetime proves nothing here; "" when it does.
-    doubt: str = ""
-    #: The PgBouncer that the sessions were seen to come through; "" when they were not.
-    bouncer: str = ""
-    #: That PgBouncer's pool, when the sessions are its own and no client has them.
-    pool: Pool | None = None
-    #: Who is behind that PgBouncer, a client for each session; () when no client has them.
-    clients: tuple[Client, ...] = ()
-    #: Seconds after which that PgBouncer closes its idle connections; 0 when it does not.
-    closes_idle_s: float = 0.0
-
-    @property
-    def budget(self) -> int | None:
-        """Connections declared for all seats together; None when any declares nothing."""
-        if self.pool is not None:
-            return self.pool.budget
-        budgets = [seat.budget for seat in self.seats]
-        known = [budget for budget in budgets if budget is not None]
-        return sum(known) if known and len(known) == len(budgets) else None
-
-    @property
-    def max_lifetime_s(self) -> float | None:
-        """Seconds that the most patient of the pools keeps a connection; None when unknown."""
-        pools = [seat.declared.pool for seat in self.seats]
-        ages = [pool.max_lifetime for pool in pools if pool and pool.max_lifetime]
-        return max(ages) if ages and len(ages) == len(pools) else None
-
-    @property
-    def retires_idle(self) -> bool:
-        """Whether every one of the pools closes its idle connections at their maximum lifetime."""
-        pools = [seat.declared.pool for seat in self.seats]
-        return bool(pools) and all(pool is not None and pool.retires_idle for pool in pools)
-
-    @property
-    def idle_timeout_s(self) -> float:
-        """Seconds after which the most patient of the pools closes an idle connection, or 0."""
-        if self.pool is not None:
-            return self.closes_idle_s
-        pools = [seat.declared.pool for seat in self.seats]
-        return max((pool.idle_timeout or 0.0 for pool in pools if pool), default=0.0)
-
-    @property
-    def service(self) -> str | None:
-        """The service, when it is one."""
-        names = {seat.service for seat in self.seats}
-        return names.pop() if len(names) == 1 else None
-
-    @property
-    def host(self) -> str | None:
-        """The host, or all that it may be, for people."""
-        names = [seat.host.name for seat in self.seats]
-        if not names or self.service is None:
-            return None
-        return ", ".join(names) if len(names) <= 3 else f"{len(names)} hosts"
-
-    @cached_property
-    def label(self) -> str:
-        """A short name for people: `shop on web-01`, or the sessions' own words."""
-        return self.owner(0).label
-
-    def owner(self, concerned: int) -> Owner:
-        """Return it as an Owner of which `concerned` sessions are spoken of."""
-        return Owner(
-            service=self.service,
-            host=self.host,
-            role=_common({s.role for s in self.sessions}),
-            database=_common({s.database for s in self.sessions}),
-            application_name=_common({c.application_name for c in self.clients or self.sessions}),
-            client_addr=_common({c.addr for c in self.clients} or set(map(_from, self.sessions))),
-            pgbouncer=self.bouncer or None,
-            pool=self.pool.name if self.pool else None,
-            sessions=len(self.sessions),
-            concerned=concerned,
-            budget=self.budget,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Callers:
-    """Clients of a PgBouncer that belong together, with a server connection or without."""
-
-    bouncer: str
-    seats: tuple[Seat, ...]
-    clients: tuple[Client, ...]
-    #: Why their number proves nothing; "" when it does.
-    doubt: str = ""
-
-    @property
-    def budget(self) -> int | None:
-        """Connections declared for all seats together; None when any declares nothing."""
-        return Holder(seats=self.seats, sessions=()).budget
-
-    @property
-    def service(self) -> str | None:
-        """The service, when it is one."""
-        return Holder(seats=self.seats, sessions=()).service
-
-    @property
-    def waiting(self) -> int:
-        """How many of them wait for a server connection."""
-        return sum(client.waiting for client in self.clients)
-
-    @property
-    def label(self) -> str:
-        """A short name for people: `shop on web-01`, or their own words."""
-        holder = Holder(seats=self.seats, sessions=())
-        if holder.service and holder.host:
-            return f"{holder.service} on {holder.host}"
-        first = self.clients[0]
-        return f"{first.application_name or first.user} from {first.addr}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,33 +107,6 @@ def attribute(snapshot: Snapshot, fleet: Fleet) -> Attribution:
     )
 
 
-def seats_of(database: str, fleet: Fleet, version_num: int) -> tuple[Seat, ...]:
-    """Return every service on every host that uses a database's server.
-
-    Sessions and slots are the server's: two of the inventory's databases may be on one.
-    """
-    return tuple(
-        Seat(
-            service=name, host=host, declared=service, name=_name(service, host, fleet, version_num)
-        )
-        for sibling in same_server(database, fleet)
-        for name, service in fleet.services_of(sibling).items()
-        for host in fleet.service_hosts(name)
-    )
-
-
-def same_server(database: str, fleet: Fleet) -> tuple[str, ...]:
-    """Return the inventory's databases behind the same host and port, itself among them."""
-    known = fleet.inventory.databases
-    if database not in known:
-        return (database,)
-    places = {
-        name: (_address(other.connect.host.casefold()), other.connect.port)
-        for name, other in known.items()
-    }
-    return tuple(name for name, place in places.items() if place == places[database])
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Peer:
     """What a session, or a PgBouncer's client, tells of itself."""
@@ -301,7 +138,7 @@ class _Mapper:
             self._hosts_at[_address(host.address)].add(host.name)
         #: Addresses that hosts call their own, which may be none that the inventory knows.
         self.book = address_book(snapshot)
-        self._bouncer_homes = _bouncers(snapshot.database, fleet, self.book)
+        self._bouncer_homes = bouncer_addresses(snapshot.database, fleet, self.book)
         self.bouncers = bouncers_of(snapshot)
         self._servers = server_of(self.bouncers)
         self._clients = {
@@ -516,37 +353,3 @@ def _unmixed(holder: Holder) -> Holder:
         " application_name of its own"
     )
     return replace(holder, doubt=doubt)
-
-
-def _name(service: Service, host: ResolvedHost, fleet: Fleet, version_num: int) -> str | None:
-    if not service.application_name:
-        return None
-    return as_server_keeps(fleet.expand(service.application_name, host), version_num)
-
-
-def _bouncers(database: str, fleet: Fleet, book: dict[str, str]) -> dict[str, str]:
-    """Return the addresses that the database's PgBouncers connect from, with their names."""
-    homes = fleet.inventory.databases
-    siblings = same_server(database, fleet)
-    found: dict[str, str] = {}
-    for name, bouncer in fleet.inventory.pgbouncers.items():
-        if bouncer.database not in siblings:
-            continue
-        if bouncer.address is not None:
-            found[_address(bouncer.address)] = name
-        if bouncer.host is None:
-            continue
-        found[_address(fleet.host(bouncer.host).address)] = name
-        found.update({address: name for address, host in book.items() if host == bouncer.host})
-        if bouncer.host in {homes[sibling].host for sibling in siblings if sibling in homes}:
-            # On the database's own host it comes over the loopback or a socket.
-            found.update({"127.0.0.1": name, "::1": name, "local": name})
-    return found
-
-
-def _from(session: Session) -> str | None:
-    return "a hidden address" if session.hidden else session.client_addr
-
-
-def _common(values: set[str | None]) -> str | None:
-    return values.pop() if len(values) == 1 else None

@@ -10,7 +10,7 @@ from runbook.findings.sockets import address_book, client_end
 from runbook.model.diagnosis import Process
 
 if TYPE_CHECKING:
-    from runbook.findings.attribution import Holder
+    from runbook.findings.holders import Holder
     from runbook.findings.sockets import End
     from runbook.findings.view import View
     from runbook.model.sessions import Session, Snapshot

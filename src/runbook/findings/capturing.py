@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from runbook.findings.attribution import same_server
 from runbook.findings.masking import masked
+from runbook.findings.seats import same_server
 from runbook.model.capture import Capture, to_plain
 from runbook.model.inventory import Inventory
 from runbook.model.templates import placeholders

@@ -39,9 +39,9 @@ from runbook.model.leaks import LeakPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from runbook.findings.attribution import Seat
     from runbook.findings.bouncers import Bouncer, Pool
     from runbook.findings.finding_type import Verdict
+    from runbook.findings.holders import Seat
     from runbook.model.fleet import Fleet
     from runbook.model.sessions import Session, Snapshot
 

@@ -12,12 +12,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runbook.findings.attribution import same_server
 from runbook.findings.connection_limits import LimitUse, limits_in_use
 from runbook.findings.lock_tree import QUESTION as LOCK_WAITS
 from runbook.findings.over_pool import over_pool
 from runbook.findings.protection import QUESTION as ADVISORY_LOCKS
 from runbook.findings.protection import lasting, protected, untouchable
+from runbook.findings.seats import same_server
 from runbook.model.leaks import (
     LeakedSession,
     LeakPolicy,
@@ -32,7 +32,7 @@ from runbook.model.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from runbook.findings.attribution import Holder
+    from runbook.findings.holders import Holder
     from runbook.findings.orphans import Orphan
     from runbook.findings.over_pool import Lot
     from runbook.findings.view import View

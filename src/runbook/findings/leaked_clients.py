@@ -10,7 +10,7 @@ from runbook.findings.words import count, look_again, remediate
 from runbook.model.diagnosis import Finding
 
 if TYPE_CHECKING:
-    from runbook.findings.attribution import Callers
+    from runbook.findings.holders import Callers
     from runbook.findings.view import View
     from runbook.model.sessions import Session
 

@@ -14,7 +14,7 @@ from runbook.model.diagnosis import Confidence, Finding, Owner
 from runbook.model.leaks import LeakPolicy, TerminationPlan
 
 if TYPE_CHECKING:
-    from runbook.findings.attribution import Holder
+    from runbook.findings.holders import Holder
     from runbook.findings.view import View
     from runbook.model.sessions import Session
 

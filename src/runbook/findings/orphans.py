@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from runbook.findings.attribution import same_server
+from runbook.findings.seats import same_server
 from runbook.findings.sockets import address_book, client_end, own_addresses
 from runbook.model.effects import Question
 from runbook.model.sockets import plain

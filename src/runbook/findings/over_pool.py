@@ -11,7 +11,7 @@ from runbook.findings.bearers import bearers
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from runbook.findings.attribution import Holder
+    from runbook.findings.holders import Holder
     from runbook.findings.view import View
     from runbook.model.sessions import Session
 

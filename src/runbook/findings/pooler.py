@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runbook.findings.attribution import same_server
+from runbook.findings.seats import same_server
 from runbook.findings.witness import Told, Witness
 from runbook.model.effects import AskPgBouncer
 from runbook.model.errors import DoorError

@@ -13,8 +13,8 @@ from runbook.findings.words import age, common_statements, count, look_again, re
 from runbook.model.diagnosis import Finding
 
 if TYPE_CHECKING:
-    from runbook.findings.attribution import Callers
     from runbook.findings.bouncers import Bouncer, Pool
+    from runbook.findings.holders import Callers
     from runbook.findings.view import View
     from runbook.model.diagnosis import Confidence, Owner
     from runbook.model.sessions import Session

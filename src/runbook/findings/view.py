@@ -6,19 +6,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from runbook.findings.attribution import (
-    Attribution,
-    Holder,
-    Seat,
-    attribute,
-    same_server,
-    seats_of,
-)
+from runbook.findings.attribution import Attribution, attribute
 from runbook.findings.bearers import bearers, held_ends
+from runbook.findings.holders import Holder, Seat
 from runbook.findings.lock_tree import LockTree, lock_tree
 from runbook.findings.orphans import Orphan, orphans
 from runbook.findings.protection import QUESTION as ADVISORY_LOCKS
 from runbook.findings.protection import lasting
+from runbook.findings.seats import same_server, seats_of
 from runbook.model.diagnosis import Owner, SlotUse
 from runbook.model.inventory import Database, Protect
 from runbook.model.leaks import LeakPolicy
@@ -26,8 +21,8 @@ from runbook.model.leaks import LeakPolicy
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from runbook.findings.attribution import Callers
     from runbook.findings.bouncers import Bouncer
+    from runbook.findings.holders import Callers
     from runbook.findings.sockets import End
     from runbook.model.fleet import Fleet
     from runbook.model.sessions import Session, Snapshot
