@@ -182,14 +182,15 @@ def test_without_sudo_orphans_are_proved_and_processes_are_said_to_be_unseen(
 
 def test_a_host_that_does_not_answer_proves_nothing(lab: Lab, runbook: Command) -> None:
     gone = lab.apps[1]
-    lab.leak(gone, 15)
+    lab.leak(gone, 30)
     lab.stop_host(gone, sudden=True)
-    wait_settled(lab, "shop-app-2", 15)
+    wait_settled(lab, "shop-app-2", 30)
     diagnosis = runbook.diagnose()
-    assert diagnosis["finding"]["confidence"] == "strong"  # by count
+    assert diagnosis["finding"]["confidence"] == "likely"  # by count
     assert any(line.startswith("app-2: who holds their") for line in diagnosis["unseen"])
     ran = runbook(*TERMINATE, *REHEARSE)
-    assert len(shown(ran)) == 5
+    # 20 too many; two at either end may be strangers, and the ten opened first the pool itself.
+    assert len(shown(ran)) == 8
     assert orphaned(ran) == set()
 
 

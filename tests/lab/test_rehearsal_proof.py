@@ -123,7 +123,7 @@ def test_a_rehearsed_termination_changes_nothing_and_a_real_one_leaves_its_trace
     ran = runbook(*TERMINATE, "--dry-run")
     witness.nothing_changed()
     only_looks(witness.statements())
-    assert witness.logins() == []  # no host has to be asked for this
+    assert witness.logins() == ["app-1", "app-2"]  # who there holds which connection
     named = {
         int(line.split()[0]) for line in ran.stdout.splitlines() if re.match(r"\s*\d+ +shop", line)
     }

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 TERMINATE = ("remediate", DB, "--terminate-idle")
 NO_WATCH = ("-p", "watch=0s")
+#: A pool of one connection: what these tests open themselves is in no process of an app host, so
+#: the count alone has to do, and two sessions at either end of the order may be strangers.
+SMALL = {"pool": {"processes": 1, "size": 1}}
 #: More headroom than can be had: everything that is proved has to go.
 ALL = ("-p", "headroom=90%", *NO_WATCH)
 
@@ -82,6 +85,7 @@ def test_leaked_sessions_go_and_no_other_one_though_every_slot_is_taken(
 
 
 def test_guarded_sessions_stay_even_in_a_leaking_group(lab: Lab, runbook: Command) -> None:
+    runbook.declare_shop(**SMALL)
     with connections(lab, 18, "shop-app-3") as group:
         lock, listener, writer, worker, *plain = group
         lock.execute("SELECT pg_advisory_lock(42)")
@@ -93,9 +97,9 @@ def test_guarded_sessions_stay_even_in_a_leaking_group(lab: Lab, runbook: Comman
             before = sessions(lab)
             ran = runbook(*TERMINATE, "--yes", "--format", "json", *ALL)
             went = gone(before, sessions(lab))
-        # 18, of which 2 are no part of a pool of 10: the 6 that have been idle longest.
-        assert went == {pid_of(connection) for connection in plain[:6]}
-        assert all(alive(c) for c in (lock, listener, writer, *plain[6:]))
+        # 18, of which 2 are no part of a pool: 15 are too many.
+        assert went == {pid_of(connection) for connection in plain[2:13]}
+        assert all(alive(c) for c in (lock, listener, writer, *plain[:2], *plain[13:]))
         reasons = {spared["reason"]: spared["pids"] for spared in spared_by(ran)}
         assert reasons["holds an advisory lock"] == [pid_of(lock)]
         assert reasons["LISTENs for notifications"] == [pid_of(listener)]
@@ -141,22 +145,24 @@ def test_it_stops_at_the_cap_and_at_the_headroom(lab: Lab, runbook: Command) -> 
 
 
 def test_a_session_that_wakes_up_between_is_left_alone(lab: Lab, runbook: Command) -> None:
+    runbook.declare_shop(**SMALL)
     with connections(lab, 14, "shop-app-1") as group:
         wait_settled(lab, "shop-app-1", 14)
         before = sessions(lab)
         running = runbook.start(*TERMINATE, *ALL, columns=100)
         running.wait_for("[y/N]")
-        woken, *others = group[:4]
+        woken, *others = group[2:11]
         woken.execute("SELECT 1")
         running.answer("y")
         ran = running.finish()
         assert gone(before, sessions(lab)) == {pid_of(connection) for connection in others}
         assert alive(woken)
-    assert "3 terminated" in ran.said
+    assert "8 terminated" in ran.said
     assert "1 left alone: not as shown any more" in ran.said
 
 
 def test_an_answer_other_than_yes_changes_nothing(lab: Lab, runbook: Command) -> None:
+    runbook.declare_shop(**SMALL)
     with connections(lab, 14, "shop-app-1") as group:
         wait_settled(lab, "shop-app-1", 14)
         before = sessions(lab)
@@ -169,12 +175,13 @@ def test_an_answer_other_than_yes_changes_nothing(lab: Lab, runbook: Command) ->
         said = running.finish(3).said
         nobody = runbook(*TERMINATE, *ALL, code=3)
         assert sessions(lab) == before
-        assert all(str(pid_of(connection)) in said for connection in group[:4])
+        assert all(str(pid_of(connection)) in said for connection in group[2:11])
     assert "nothing was changed" in said
     assert "--dry-run shows what it would do; --yes does it without asking" in nobody.said
 
 
 def test_ctrl_c_at_the_question_changes_nothing(lab: Lab, runbook: Command) -> None:
+    runbook.declare_shop(**SMALL)
     with connections(lab, 14, "shop-app-1"):
         wait_settled(lab, "shop-app-1", 14)
         before = sessions(lab)
@@ -187,6 +194,7 @@ def test_ctrl_c_at_the_question_changes_nothing(lab: Lab, runbook: Command) -> N
 
 
 def test_sessions_that_come_straight_back_are_told(lab: Lab, runbook: Command) -> None:
+    runbook.declare_shop(**SMALL)
     with refilling(lab, 16, "shop-app-2") as reopened:
         wait_settled(lab, "shop-app-2", 16)
         before = sessions(lab)
@@ -194,10 +202,10 @@ def test_sessions_that_come_straight_back_are_told(lab: Lab, runbook: Command) -
             *TERMINATE, "--yes", "--format", "json", "-p", "headroom=90%", "-p", "watch=1s"
         )
         after = sessions(lab)
-    assert len(before.keys() - after.keys()) == 6 == len(reopened)
+    assert len(before.keys() - after.keys()) == 11 == len(reopened)
     found = outcome(ran)
     assert found["verdict"] == "came_back"
-    assert found["came_back"] == {"shop on app-2": {"terminated": 6, "came_back": 6}}
+    assert found["came_back"] == {"shop on app-2": {"terminated": 11, "came_back": 11}}
     assert "--rolling-restart" in found["advice"]
 
 

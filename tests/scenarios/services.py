@@ -12,6 +12,8 @@ def service(name: str, *, hosts: str = "web", role: str = "app", **pool: Any) ->
         "database": "db",
         "role": role,
         "application_name": f"{name}-${{host.name}}",
+        # The clients run as nobody's unit here.
+        "manager": {"command": {"restart": ["true"], "status": ["true"]}},
     }
     if pool:
         declared["pool"] = {"processes": 1, **pool}

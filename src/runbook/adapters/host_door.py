@@ -133,6 +133,12 @@ def _errand(effect: ReadCommand | ChangeCommand, *, change: bool) -> Errand:
     )
 
 
+def shown(errand: Errand) -> str:
+    """Return its first line: the rest of an inline script tells a reader nothing."""
+    first, *more = shlex.join(errand.argv).splitlines()
+    return f"{first} …" if more else first
+
+
 def out_of_time(host: str, errand: Errand) -> CommandFailed:
     """Return the error of a command that did not end in time."""
     hint = (
@@ -140,5 +146,6 @@ def out_of_time(host: str, errand: Errand) -> CommandFailed:
         if errand.change
         else "the host may be overloaded, or the command waits for something"
     )
-    shown = shlex.join(errand.argv)
-    return CommandFailed(f"{host}: {shown} did not end within {errand.timeout_s:g}s", hint=hint)
+    return CommandFailed(
+        f"{host}: {shown(errand)} did not end within {errand.timeout_s:g}s", hint=hint
+    )

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from runbook.adapters.host_door import DRAIN_S, Errand, HostDoor, Kept, out_of_time
@@ -69,11 +70,13 @@ def _start(host: str, errand: Errand) -> subprocess.Popen[bytes]:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill what can be killed: what sudo runs is another user's, and is left to end by itself."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return
-    process.wait(timeout=DRAIN_S)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=DRAIN_S)
 
 
 class _Streams:

@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runbook.adapters.postgres_host import seen_from_host
-from runbook.adapters.postgres_ladder import Entry, Ladder, NoDoor
+from runbook.adapters.postgres_ladder import PLAYBOOKS, Entry, Ladder, NoDoor
 from runbook.adapters.postgres_rungs import try_rung, without_host
 from runbook.adapters.postgres_signal import signal
-from runbook.adapters.postgres_talk import StatementError
+from runbook.adapters.postgres_talk import PIN_PATH, StatementError
 from runbook.model.effects import (
     Answers,
     AskDatabase,
@@ -28,6 +28,7 @@ from runbook.model.errors import (
     DatabaseError,
     DoorError,
     SlotRefused,
+    Unreachable,
 )
 from runbook.model.sql_guard import fill_in, reading_statement, single_statement
 
@@ -48,6 +49,9 @@ QUESTION_TIMEOUT_S = 5.0
 _ONE_BY_ONE_S = 15.0
 #: Rows that a changing statement's RETURNING may bring back.
 _CHANGE_LIMIT = 1000
+#: Seconds that closing waits for whoever still asks: the answer on the screen must not wait for a
+#: look that was given up. The connection then ends with its thread, or with the process.
+_CLOSE_WITHIN_S = 0.1
 
 
 class PostgresDoor:
@@ -93,9 +97,10 @@ class PostgresDoor:
         raise TypeError(f"no effect of PostgreSQL: {effect!r}")
 
     def close(self) -> None:
-        """Close every connection; may be called twice."""
+        """Close every connection; may be called twice. Whoever asks after that enters anew."""
         with self._lock:
-            lines = list(self._lines.values())
+            # Who is still at it on an old line must not open it once more.
+            lines, self._lines = list(self._lines.values()), {}
         for line in lines:
             line.close()
 
@@ -113,10 +118,16 @@ class _Line:
         self._ladder = ladder
         self._entry: Entry | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def close(self) -> None:
-        with self._lock:
-            self._hang_up()
+        """Hang up; what is still being asked is left to hang up when it has its answer."""
+        self._closed = True
+        if self._lock.acquire(timeout=_CLOSE_WITHIN_S):
+            try:
+                self._hang_up()
+            finally:
+                self._lock.release()
 
     def ask(self, questions: Sequence[Question]) -> Answers:
         try:
@@ -126,7 +137,7 @@ class _Line:
 
     def read(self, effect: ReadSql) -> Rows:
         try:
-            return self._observe(lambda entry: _read(entry.talk, effect))
+            return self._observe(lambda entry: _read(entry.talk, effect), own=False)
         except NoDoor as shut:
             raise shut.error from None
 
@@ -143,10 +154,10 @@ class _Line:
         return tuple(session.pid for session in sessions if session.pid in signalled)
 
     def change(self, effect: ChangeSql) -> Rows:
-        """Run a playbook's SQL, over a connection of its own kind: never by psql as a superuser."""
+        """Run a playbook's SQL, by the rungs that are for it: never as a superuser of ours."""
         with self._lock:
             try:
-                entry = self._enter(local=False)
+                entry = self._enter(own=False)
             except NoDoor as shut:
                 raise shut.error from None
             try:
@@ -197,15 +208,15 @@ class _Line:
         finally:
             self._give_back()
 
-    def _observe(self, look: Callable[[Entry], T]) -> T:
+    def _observe(self, look: Callable[[Entry], T], *, own: bool = True) -> T:
         """Look, and look once more over a new connection when the first one breaks."""
         with self._lock:
             try:
-                entry = self._enter()
+                entry = self._enter(own=own)
                 try:
                     return self._once(lambda: look(entry))
                 except (ConnectionLost, SlotRefused):
-                    fresh = self._enter()
+                    fresh = self._enter(own=own)
                     return self._once(lambda: look(fresh))
             finally:
                 self._give_back()
@@ -219,18 +230,23 @@ class _Line:
         except StatementError as failure:
             raise failure.error from None
 
-    def _enter(self, *, local: bool = True) -> Entry:
-        # A connection that was idle may have been closed meanwhile; nothing is in flight on it,
-        # so a new one repeats nothing.
-        if self._entry is not None and not self._entry.talk.alive:
+    def _enter(self, *, own: bool = True) -> Entry:
+        if self._closed:
+            raise Unreachable(f"{self._ladder.name}: not asked any more: its door was closed")
+        if self._entry is not None and not self._fits(self._entry, own):
             self._hang_up()
         if self._entry is None:
-            self._entry = self._ladder.climb(local=local)
+            self._entry = self._ladder.climb(own=own)
         return self._entry
+
+    def _fits(self, entry: Entry, own: bool) -> bool:
+        # A connection that was idle may have been closed meanwhile; nothing is in flight on it,
+        # so a new one repeats nothing.
+        return (own or entry.rung in PLAYBOOKS) and entry.talk.alive
 
     def _give_back(self) -> None:
         """A walsender's slot is a standby's to reconnect with; psql keeps none in any case."""
-        if self._entry is not None and self._entry.rung in {"rescue", "local"}:
+        if self._entry is not None and (self._closed or self._entry.rung in {"rescue", "local"}):
             self._hang_up()
 
     def _hang_up(self) -> None:
@@ -249,7 +265,7 @@ def _ask(entry: Entry, questions: Sequence[Question]) -> Answers:
     started = time.monotonic()
     failed: dict[str, str] = {}
     try:
-        replies = _read_only(talk, [question.sql for question in asked], QUESTION_TIMEOUT_S)
+        replies = _questions(talk, [question.sql for question in asked])
         rows = {q.name: reply.rows for q, reply in zip(asked, replies, strict=True)}
     except StatementError:
         rows, failed = _one_by_one(talk, asked)
@@ -274,16 +290,24 @@ def _one_by_one(
             failed[question.name] = "not asked: the questions before it took too long"
             continue
         try:
-            rows[question.name] = _read_only(talk, [question.sql], QUESTION_TIMEOUT_S)[0].rows
+            rows[question.name] = _questions(talk, [question.sql])[0].rows
         except StatementError as failure:
             hint = f" ({failure.error.hint})" if failure.error.hint else ""
             failed[question.name] = f"{failure.error.message}{hint}"
     return rows, failed
 
 
-def _read_only(talk: Talk, statements: Sequence[str], timeout_s: float) -> list[Reply]:
+def _questions(talk: Talk, statements: Sequence[str]) -> list[Reply]:
+    """Put questions of our own: nothing that somebody else has created answers them."""
+    return _read_only(talk, statements, QUESTION_TIMEOUT_S, own=True)
+
+
+def _read_only(
+    talk: Talk, statements: Sequence[str], timeout_s: float, *, own: bool = False
+) -> list[Reply]:
     """Run statements in one READ ONLY transaction, in one round trip; return their replies.
 
+    Our own see the catalogue alone; a playbook's keep the search_path of their role.
     SET LOCAL, not SET: behind a pooler a SET would stay on a connection that others use next.
     """
     preamble = [
@@ -292,6 +316,7 @@ def _read_only(talk: Talk, statements: Sequence[str], timeout_s: float) -> list[
         "SET LOCAL lock_timeout = 1000",
         "SET LOCAL TimeZone = 'UTC'",
         "SET LOCAL DateStyle = 'ISO, YMD'",
+        *([PIN_PATH] if own else []),
     ]
     try:
         # The timeout holds for each statement; all of them together get no more than twice that.
@@ -313,7 +338,10 @@ def _read(talk: Talk, effect: ReadSql) -> Rows:
     if first.startswith(("show", "explain")):
         return _limited(_read_only(talk, [statement], effect.timeout_s)[-1], effect.limit)
     # No more is fetched than what is shown; only SELECT, VALUES, TABLE and WITH can be so bounded.
-    statements = talk.first_rows(statement, effect.limit + 1)
+    statements = [
+        f"DECLARE runbook_rows NO SCROLL CURSOR FOR {statement}",
+        f"FETCH FORWARD {effect.limit + 1} FROM runbook_rows",
+    ]
     return _limited(_read_only(talk, statements, effect.timeout_s)[-1], effect.limit)
 
 

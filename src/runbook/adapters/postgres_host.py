@@ -11,7 +11,7 @@ from runbook.model.effects import ChangeCommand, ReadCommand
 from runbook.model.errors import CommandFailed, ConnectionLost, MissingGrant, NotStarted
 from runbook.model.os_user import SHELL, script_as_os_user, sudo_refusal, sudoers_rule
 from runbook.model.server_look import LookFailed, read_look
-from runbook.model.server_scripts import look_script, signal_script
+from runbook.model.server_scripts import TITLES, look_script, signal_script
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ class ServerHost:
                 host=self._host.name,
                 argv=script_as_os_user(self._local.os_user, or_plainly=True),
                 timeout_s=_LOOK_TIMEOUT_S,
-                stdin=look_script(self._local.port, self._local.socket_dir),
+                stdin=look_script(self._local.port, self._local.socket_dir, self._local.os_user),
                 keep_bytes=_KEPT_BYTES,
             )
         )
@@ -91,24 +91,48 @@ class ServerHost:
         """Send SIGTERM to those that are still as they were seen; return their pids, in order.
 
         Raises:
-            MissingGrant: sudo does not let us be the server's user; nothing was signalled.
+            MissingGrant: sudo does not let us be the server's user, or that user may not signal
+                any of them; nothing was signalled.
+            CommandFailed: the server does not keep its titles up; nothing was signalled.
             ConnectionLost: some may have been signalled.
         """
         calls = [call for session in sessions if (call := _call(session))]
         if not calls:
             return ()
-        done = self._perform(signal_script(self._local.port, self._local.socket_dir, calls))
-        said = [line.split(" ", 1) for line in done.stdout.splitlines() if " " in line]
-        told = {int(pid): word for word, pid in said if pid.isdigit()}
-        if "signal" not in {line[0] for line in said}:
-            raise MissingGrant(self._refused(done.stderr), hint=self.sudoers_rule)
-        if denied := sorted(pid for pid, word in told.items() if word == "denied"):
+        local = self._local
+        done = self._perform(signal_script(local.port, local.socket_dir, local.os_user, calls))
+        said = [line.partition(" ") for line in done.stdout.splitlines()]
+        words = {word: rest for word, _, rest in said}
+        told = {int(pid): word for word, _, pid in said if pid.isdecimal()}
+        self._check_that_it_ran(done, words)
+        signalled = tuple(s.pid for s in sessions if told.get(s.pid) == "signalled")
+        denied = sorted(pid for pid, word in told.items() if word == "denied")
+        # Of a batch that was signalled in part, the part is told; the rest is as it was.
+        if denied and not signalled:
             raise MissingGrant(
-                f"{self._host.name}: {self._local.os_user!r} may not signal"
+                f"{self._host.name}: {local.os_user!r} may not signal"
                 f" {', '.join(map(str, denied))}",
                 hint=f"databases.{self._database}.local.os_user is whom the server runs as",
             )
-        return tuple(s.pid for s in sessions if told.get(s.pid) == "signalled")
+        return signalled
+
+    def _check_that_it_ran(self, done: CommandOutcome, words: dict[str, str]) -> None:
+        """Raise unless the script came to its end, and signalled what it was to signal."""
+        if "signal" not in words and sudo_refusal(done.stderr):
+            raise MissingGrant(self._refused(done.stderr), hint=self.sudoers_rule)
+        if "end" not in words:
+            raise ConnectionLost(
+                f"{self._host.name}: the script that signals sessions did not come to its end"
+                f" (exit code {done.exit_code})",
+                hint=f"some may have been signalled: look at {self._database} again",
+            )
+        if "titles" in words:
+            raise CommandFailed(
+                f"{self._host.name}: the server's titles need not be kept up"
+                f" ({TITLES} is {visible(words['titles']) or 'not told'}): nothing was signalled,"
+                " because a session that is at work may bear the title `idle`",
+                hint=f"when a slot is free: ALTER SYSTEM SET {TITLES} = on, and a reload",
+            )
 
     def _perform(self, script: str) -> CommandOutcome:
         effect = ChangeCommand(

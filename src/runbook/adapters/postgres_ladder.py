@@ -36,6 +36,9 @@ _KEEPALIVE = {
     "keepalives_count": "3",
     "tcp_user_timeout": "11000",
 }
+#: The rungs that run a playbook's SQL. Never a superuser's, of whom the playbook does not know:
+#: what its statement calls, a trigger or a function of the application, would have all rights.
+PLAYBOOKS: frozenset[Rung] = frozenset({"connect", "rescue"})
 #: What a SlotRefused says before it gives the server's own words.
 _NO_SLOT = re.compile(r" has no connection slot for .*?: ")
 #: Seconds before each further climb when every rung said that it has no slot: slots churn, so one
@@ -104,15 +107,15 @@ class Ladder:
         local = self.database.local or LocalSocket(port=self.database.connect.port)
         return ServerHost(self._hosts, self._fleet.host(self.database.host), local, self.name)
 
-    def climb(self, *, local: bool = True) -> Entry:
-        """Enter by the first rung that has a slot; `local` says whether psql will do.
+    def climb(self, *, own: bool = True) -> Entry:
+        """Enter by the first rung that has a slot; `own` says that the SQL will be our own.
 
         Raises:
             NoDoor: every rung was refused, for want of a slot or of an answer.
             DatabaseLogin, MissingGrant, Unreachable, SecretMissing: the first rung failed for
                 another reason, so that no other one is tried.
         """
-        rungs = {rung: open_ for rung, open_ in self.rungs.items() if local or rung != "local"}
+        rungs = {rung: open_ for rung, open_ in self.rungs.items() if own or rung in PLAYBOOKS}
         shut_lately = time.monotonic() - self._shut_at < _SHUT_FOR_S
         try:
             return _Climb(self, rungs).run(() if shut_lately else _CLIMB_AGAIN_S)

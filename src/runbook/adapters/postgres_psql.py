@@ -19,7 +19,7 @@ from runbook.adapters.postgres_errors import (
     split_refusal,
     statement_failed,
 )
-from runbook.adapters.postgres_talk import Reply, Row, StatementError, plain_literal
+from runbook.adapters.postgres_talk import OWN_PATH, Reply, Row, StatementError, plain_literal
 from runbook.model.document import visible
 from runbook.model.effects import ChangeCommand, ReadCommand
 from runbook.model.errors import CommandFailed, ConnectionLost, DatabaseError, NotStarted
@@ -40,13 +40,16 @@ _GRACE_S = 5.0
 #: Seconds that psql waits for the server: over a socket it answers at once, or is stuck.
 _CONNECT_TIMEOUT_S = 3
 PSQL = "psql"
+#: `options` are split at blanks.
+_OWN_PATH = OWN_PATH.replace(" ", "")
 
 #: What can stand in a FROM clause, and so be given back with its types.
 _QUERY = re.compile(r"\s*\(*\s*(SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE)
 #: A row's JSON tells the types, its text is what the server itself writes. Volatile functions are
 #: called once: PostgreSQL does not pull up a subquery that has any.
 _TYPED = "SELECT pg_catalog.row_to_json(runbook_row)::text AS runbook_json, runbook_row.* FROM (\n"
-_NO_SLOT_LEFT = "connection to server"
+#: psql's exit code for a connection that it never had, or has lost.
+_NO_CONNECTION = 2
 
 
 class Psql:
@@ -86,10 +89,6 @@ class Psql:
     def recover(self) -> None:
         """Nothing is left open: psql has ended with the statement that failed."""
 
-    def first_rows(self, statement: str, count: int) -> list[str]:
-        """Return one query; see `postgres_talk.Talk.first_rows`."""
-        return [f"SELECT * FROM (\n{statement}\n) AS runbook_rows LIMIT {count}"]  # noqa: S608 - checked
-
     def literal(self, value: object) -> str:
         """Return a value as SQL, quoted as libpq does; see `postgres_talk.Talk.literal`."""
         plain = plain_literal(value)
@@ -110,7 +109,9 @@ class Psql:
         replies = list(_replies(done.stdout, statements, marks))
         if done.exit_code == 0 and len(replies) == len(statements):
             return replies
-        raise self._broken(done, replies)
+        if marks.begin not in done.stdout and _turned_away(done):
+            raise self._shut(done)
+        raise self._broken(done, replies, change=change)
 
     # ---- the command
 
@@ -142,8 +143,12 @@ class Psql:
             "connect_timeout": str(_CONNECT_TIMEOUT_S),
             "application_name": self._application,
             "client_encoding": "UTF8",
-            # Literals are read as `sql_guard` reads them.
-            "options": "-c standard_conforming_strings=on",
+            # The environment (PAM's, sudo's) must neither lead elsewhere nor shut the socket.
+            "hostaddr": "",
+            "target_session_attrs": "any",
+            "gssencmode": "disable",
+            # Literals are read as they are written here; only our own SQL comes this way.
+            "options": f"-c standard_conforming_strings=on -c search_path={_OWN_PATH}",
         }
         place = ("-h", local.socket_dir, "-p", str(local.port), "-U", door.user)
         return (PSQL, "-X", "-q", "-A", *place, "-d", _conninfo(settings))
@@ -167,14 +172,12 @@ class Psql:
         where = f"psql as {self._local.os_user!r} on {self._host.name}"
         return CommandFailed(f"{where} cannot be run: {said}", hint=hint)
 
-    def _broken(self, done: CommandOutcome, replies: list[Reply]) -> Exception:
-        """Return why not every statement was answered."""
+    def _broken(self, done: CommandOutcome, replies: list[Reply], *, change: bool) -> Exception:
+        """Return why not every statement was answered; a change is in doubt then."""
         if done.exit_code == 3:
             text, sqlstate = _statement_error(done.stderr)
             return StatementError(replies, statement_failed(self.door, text, sqlstate))
-        if not replies and (_NO_SLOT_LEFT in done.stderr or sudo_refusal(done.stderr)):
-            return self._shut(done)
-        if done.exit_code == 0:
+        if done.exit_code == 0 and not change:
             return DatabaseError(
                 f"{self.door.database}: psql's answer cannot be read: it may be too long",
                 hint="ask for fewer rows",
@@ -184,6 +187,11 @@ class Psql:
             f"the connection to {self.door.where} was lost: {said or 'psql ended'}",
             hint="what was asked for last may or may not have happened: run it again to look",
         )
+
+
+def _turned_away(done: CommandOutcome) -> bool:
+    """Whether psql that echoed nothing never ran a statement: nothing is in doubt then."""
+    return done.exit_code == _NO_CONNECTION or bool(sudo_refusal(done.stderr))
 
 
 class _Marks:

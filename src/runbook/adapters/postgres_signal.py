@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runbook.adapters.postgres_errors import missing_grant
-from runbook.adapters.postgres_talk import StatementError, Talk
-from runbook.model.errors import MissingGrant
+from runbook.adapters.postgres_talk import PIN_PATH, Row, StatementError, Talk
+from runbook.model.errors import ConnectionLost, MissingGrant
 
 if TYPE_CHECKING:
     from runbook.model.sessions import SessionId
 
 #: Seconds that the server may be silent; a signal takes milliseconds.
 _TIMEOUT_S = 5.0
+_DENIED = "42501"
+#: The role's own statement_timeout may be too short, and would end a statement half-way.
+_PREAMBLE = ("BEGIN", PIN_PATH, f"SET LOCAL statement_timeout = {round(_TIMEOUT_S * 1000)}")
 
 #: Checks again and signals in one statement. MATERIALIZED keeps the function out of the filters'
 #: evaluation order, CASE keeps it from sessions that the server would refuse, which would abort
@@ -25,7 +28,8 @@ WITH wanted (pid, backend_start, state_change, state) AS (VALUES {values}),
 seen AS MATERIALIZED (
     SELECT a.pid,
            (NOT owner.rolsuper OR us.rolsuper)
-           AND (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))
+           AND (pg_catalog.pg_has_role(a.usesysid, 'USAGE')
+                OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))
            AS may
       FROM pg_catalog.pg_stat_activity a
       JOIN wanted w ON a.pid = w.pid
@@ -53,6 +57,7 @@ def signal(talk: Talk, sessions: Sequence[SessionId]) -> tuple[int, ...]:
 
     Raises:
         MissingGrant: when all that are still as they were seen are denied.
+        ConnectionLost: it broke off half-way; some may have been signalled.
     """
     # A session whose times are hidden from us cannot be re-checked, hence not be signalled.
     known = [s for s in sessions if s.backend_start and s.state_change and s.state]
@@ -61,8 +66,8 @@ def signal(talk: Talk, sessions: Sequence[SessionId]) -> tuple[int, ...]:
     try:
         signalled, denied = _signal_batch(talk, known)
     except StatementError as failure:
-        if failure.error.sqlstate != "42501":
-            raise
+        if failure.error.sqlstate != _DENIED:
+            raise _in_doubt(talk, failure) from None
         # Refused in spite of `may` (managed services have rules of their own), half-way through.
         signalled, denied = _signal_singly(talk, known)
     if denied and not signalled:
@@ -82,7 +87,7 @@ def _signal_batch(talk: Talk, sessions: Sequence[SessionId]) -> tuple[set[int], 
         f"{talk.literal(s.state)})"
         for s in sessions
     )
-    rows = talk.run([_SIGNAL.format(values=values)], _TIMEOUT_S, change=True)[0].rows
+    rows = _run(talk, _SIGNAL.format(values=values), change=True)
     return (
         {row["pid"] for row in rows if row["signalled"]},
         {row["pid"] for row in rows if not row["may"]},
@@ -103,10 +108,34 @@ def _signal_singly(talk: Talk, sessions: Sequence[SessionId]) -> tuple[set[int],
             signalled |= done
             denied |= refused
         except StatementError as failure:
-            if failure.error.sqlstate != "42501":
-                raise
+            if failure.error.sqlstate != _DENIED:
+                raise _in_doubt(talk, failure) from None
             denied.add(session.pid)
+    return signalled | _gone(talk, sessions), denied
+
+
+def _gone(talk: Talk, sessions: Sequence[SessionId]) -> set[int]:
     values = ", ".join(f"({s.pid:d},{talk.literal(s.backend_start)})" for s in sessions)
-    rows = talk.run([_ALIVE.format(values=values)], _TIMEOUT_S)[0].rows
-    gone = {s.pid for s in sessions} - {row["pid"] for row in rows}
-    return signalled | gone, denied
+    try:
+        rows = _run(talk, _ALIVE.format(values=values))
+    except StatementError as failure:
+        raise _in_doubt(talk, failure) from None
+    return {s.pid for s in sessions} - {row["pid"] for row in rows}
+
+
+def _run(talk: Talk, sql: str, *, change: bool = False) -> list[Row]:
+    """Run one statement by the catalogue's own names alone, whatever the role's settings are."""
+    statements = [*_PREAMBLE, sql, "COMMIT"]
+    try:
+        return talk.run(statements, _TIMEOUT_S, change=change)[len(_PREAMBLE)].rows
+    except StatementError:
+        talk.recover()
+        raise
+
+
+def _in_doubt(talk: Talk, failure: StatementError) -> ConnectionLost:
+    """Return what to say of a statement that broke off after it may have signalled some."""
+    return ConnectionLost(
+        f"{talk.door.database}: the signalling broke off: {failure.error.message}",
+        hint="some may have been signalled: run it again to look",
+    )

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+#: Our own SQL finds nothing but the catalogue's own functions, operators and tables: whoever may
+#: create objects in `public` could otherwise make better matches of them, and have them run with
+#: the rights of our role, which may be a superuser's. Named, pg_temp is searched last, not first.
+OWN_PATH = "pg_catalog, pg_temp"
+PIN_PATH = f"SET LOCAL search_path = {OWN_PATH}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
@@ -62,9 +68,6 @@ class Talk(Protocol):
 
     def recover(self) -> None:
         """End the transaction that a refused statement has left open."""
-
-    def first_rows(self, statement: str, count: int) -> list[str]:
-        """Return the statements of which the last brings the first `count` rows of a query."""
 
     def literal(self, value: object) -> str:
         """Return a value as SQL, with a blank before it so that it cannot join what precedes it.

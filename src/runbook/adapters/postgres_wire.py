@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import select
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runbook.adapters.postgres_errors import Door, refused, split_refusal, statement_failed
@@ -27,6 +30,12 @@ if TYPE_CHECKING:
 _GRACE_S = 5.0
 #: PQERRORS_VERBOSE of libpq-fe.h: messages carry their SQLSTATE.
 _VERBOSE = 2
+#: What a variable of the environment would set otherwise, and so lead us to another server
+#: (PGHOSTADDR), turn this one down (PGTARGETSESSIONATTRS) or bend what it answers (PGOPTIONS).
+_UNBENT = {"hostaddr": "", "target_session_attrs": "any", "options": ""}
+#: libpq has no setting that says "no service": the variable itself has to be away while it reads.
+_SERVICE = "PGSERVICE"
+_environment = threading.Lock()
 
 
 class Wire:
@@ -52,7 +61,8 @@ class Wire:
         """
         from psycopg import pq
 
-        connection = pq.PGconn.connect_start(_conninfo(settings))
+        with _without_service():
+            connection = pq.PGconn.connect_start(_conninfo({**_UNBENT, **settings}))
         deadline = time.monotonic() + timeout_s
         try:
             _ask_for_sqlstate(connection, pq.__impl__)
@@ -119,13 +129,6 @@ class Wire:
         """End the transaction that a refused statement has left open."""
         self.run(["ROLLBACK"], _GRACE_S)
 
-    def first_rows(self, statement: str, count: int) -> list[str]:
-        """Return a cursor's statements: it fetches no more than what is shown."""
-        return [
-            f"DECLARE runbook_rows NO SCROLL CURSOR FOR {statement}",
-            f"FETCH FORWARD {count} FROM runbook_rows",
-        ]
-
     def literal(self, value: object) -> str:
         """Return a value as SQL, quoted by libpq; see `postgres_talk.Talk.literal`."""
         plain = plain_literal(value)
@@ -185,6 +188,18 @@ def _errors() -> type[Exception]:
     from psycopg import Error
 
     return Error
+
+
+@contextmanager
+def _without_service() -> Iterator[None]:
+    """Keep PGSERVICE from libpq, which reads it as soon as a connection is begun."""
+    with _environment:
+        service = os.environ.pop(_SERVICE, None)
+        try:
+            yield
+        finally:
+            if service is not None:
+                os.environ[_SERVICE] = service
 
 
 def _conninfo(settings: dict[str, str]) -> bytes:

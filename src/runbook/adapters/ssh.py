@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runbook.adapters.host_door import DRAIN_S, Errand, HostDoor, Kept, out_of_time
+from runbook.adapters.host_door import DRAIN_S, Errand, HostDoor, Kept, out_of_time, shown
 from runbook.adapters.ssh_connect import Connector, hang_up
 from runbook.model.effects import CommandOutcome
 from runbook.model.errors import ConnectionLost, Unreachable
@@ -56,6 +56,7 @@ class SshDoor(HostDoor):
         self._connector = Connector()
         self._lines: dict[str, _Line] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def release(self, host: str) -> None:
         """Close the connection to one host; a later command opens it anew."""
@@ -65,8 +66,12 @@ class SshDoor(HostDoor):
                 line.drop()
 
     def close(self) -> None:
-        """Close every connection at once; what still runs on one ends as ConnectionLost."""
+        """Close every connection at once; what still runs on one ends as ConnectionLost.
+
+        None is opened any more: a thread that was given up must not log in again.
+        """
         with self._lock:
+            self._closed = True
             lines, self._lines = list(self._lines.values()), {}
         for line in lines:
             line.drop()
@@ -115,7 +120,9 @@ class SshDoor(HostDoor):
             if channel is not None:
                 return channel
             line.drop()
+        self._refuse_when_closed(line)
         line.connection = self._connector.open(line.host)
+        self._refuse_when_closed(line)
         channel = _open_channel(line.connection)
         if channel is None:
             line.drop()
@@ -124,6 +131,11 @@ class SshDoor(HostDoor):
                 hint="sshd's MaxSessions, ForceCommand and the account's shell decide on this",
             )
         return channel
+
+    def _refuse_when_closed(self, line: _Line) -> None:
+        if self._closed:
+            line.drop()
+            raise Unreachable(f"{line.host.name}: not asked any more: its door was closed")
 
     def _line(self, host: ResolvedHost) -> _Line:
         with self._lock:
@@ -263,5 +275,4 @@ def _lost(host: str, errand: Errand) -> ConnectionLost:
         if errand.change
         else "nothing was changed; is the host overloaded, restarting, or its network down?"
     )
-    shown = shlex.join(errand.argv)
-    return ConnectionLost(f"{host}: the connection was lost during {shown}", hint=hint)
+    return ConnectionLost(f"{host}: the connection was lost during {shown(errand)}", hint=hint)

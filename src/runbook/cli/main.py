@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -96,7 +97,16 @@ def _flushed(code: int) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _reader_gone(code)
+    except OSError as error:
+        return _unwritten(error)
     return code
+
+
+def _unwritten(error: OSError) -> int:
+    """Say that what was found could not be written; nothing else may try to write it again."""
+    click.echo(f"error: the output could not be written: {error.strerror}", err=True)
+    _reader_gone(0)
+    return 1
 
 
 def _reader_gone(code: int) -> int:
@@ -108,6 +118,8 @@ def _reader_gone(code: int) -> int:
 def _told(error: Exception) -> int:
     from runbook.model.errors import RunbookError
 
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return _unwritten(error)
     if not isinstance(error, RunbookError):
         raise error
     from runbook.cli.rendering.errors import show_error

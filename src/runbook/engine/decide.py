@@ -195,6 +195,8 @@ def _finished(node: Node, results: Results) -> Result | None:
 
 def _end(node: Node, result: Result) -> Finish:
     status = {"unknown": "unknown", "refused": "refused"}.get(result.status, "failed")
+    if status == "failed" and result.data.get("interrupted"):
+        status = "interrupted"  # the step stopped by itself, at a place where nothing is in flight
     reason = f"{node.name}: {result.summary}"
     return Finish(status=status, reason=reason, hint=result.hint)  # type: ignore[arg-type]
 

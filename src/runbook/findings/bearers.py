@@ -10,7 +10,7 @@ from runbook.findings.sockets import address_book, client_end
 from runbook.model.diagnosis import Process
 
 if TYPE_CHECKING:
-    from runbook.findings.holders import Holder
+    from runbook.findings.holders import Holder, Seat
     from runbook.findings.sockets import End
     from runbook.findings.view import View
     from runbook.model.sessions import Session, Snapshot
@@ -54,7 +54,7 @@ def bearers(view: View, holder: Holder) -> tuple[Bearer, ...]:
                 pid=pid,
                 unit=names[host, pid][1] or None,
                 sessions=len(sessions),
-                budget=_process_budget(holder, host),
+                budget=_process_budget(holder, host, names[host, pid][1]),
             ),
             sessions=tuple(sessions),
         )
@@ -63,8 +63,22 @@ def bearers(view: View, holder: Holder) -> tuple[Bearer, ...]:
     return tuple(sorted(every, key=lambda bearer: -len(bearer.sessions)))
 
 
-def _process_budget(holder: Holder, host: str) -> int | None:
-    """Return the connections that one process may open there; None where pools cannot be told."""
-    pools = [seat.declared.pool for seat in holder.seats if seat.host.name == host]
-    pool = pools[0] if len(pools) == 1 else None
+def _process_budget(holder: Holder, host: str, unit: str) -> int | None:
+    """Return the connections that one process may open there; None where that cannot be told.
+
+    A process of another unit is no worker of the service: a proxy on the host (HAProxy, a sidecar)
+    holds the connections of all of its clients.
+    """
+    seats = [seat for seat in holder.seats if seat.host.name == host]
+    if len(seats) != 1 or not _runs_as(seats[0], unit):
+        return None
+    pool = seats[0].declared.pool
     return pool.size + pool.overflow if pool else None
+
+
+def _runs_as(seat: Seat, unit: str) -> bool:
+    """Whether a process of this unit ("" where it has none) is one of the service's own."""
+    if seat.declared.manager != "systemd":
+        return not unit.endswith(".service")
+    declared = seat.declared.unit or seat.service
+    return unit == (declared if "." in declared else f"{declared}.service")

@@ -30,6 +30,7 @@ _TIME = "%Y-%m-%d %H:%M:%S"
 #:   pool_size             every server connection that the pool may have is there
 #:   max_db_connections    the database's own bound on server connections
 #:   max_user_connections  the user's own bound on server connections
+#:   untold                clients wait, and the console did not tell enough to say for what
 #:   no_server             it may open server connections, and gets none
 Binding = Literal[
     "paused",
@@ -39,6 +40,7 @@ Binding = Literal[
     "max_db_connections",
     "max_user_connections",
     "no_server",
+    "untold",
 ]
 
 
@@ -272,7 +274,8 @@ class _Facts:
         most = most or self.config("max_user_connections")
         if 0 < most <= self._of_user[user]:
             return "max_user_connections", most, "max_user_connections"
-        return "no_server", 0, ""
+        told = {"databases", "config", "users"} <= self._look.rows.keys()
+        return "no_server" if told else "untold", 0, ""
 
     def _size(self, database: str, user: str) -> tuple[int, str]:
         """Return the pool's size, and the setting that it comes from."""

@@ -33,8 +33,11 @@ def excess(sessions: Sequence[Session], budget: int) -> int:
     """Return how many of a holder's sessions neither a deploy nor strangers explain.
 
     Each generation of processes may hold the declared budget. Sessions whose age is hidden count as
-    old: that is the larger generation in any case.
+    old: that is the larger generation in any case. More sessions at their daily work than the
+    budget refute what is declared, and then nothing is proved by it.
     """
+    if sum(map(_at_work, sessions)) > budget:
+        return 0
     young = sum(s.age_s is not None and s.age_s < OVERLAP_S for s in sessions)
     over = max(0, young - budget) + max(0, len(sessions) - young - budget)
     return over if over > STRANGERS else 0
@@ -46,10 +49,10 @@ def maybe_pooled(sessions: Sequence[Session], budget: int) -> frozenset[int]:
     A pool opens its connections before others are opened beside it. What is seen at its daily work
     is the pool; for the rest of the budget, those that were opened first may be.
     """
+    at_work = [s for s in sessions if _at_work(s)]
     others = [s for s in sessions if not _at_work(s)]
-    unseen = budget - (len(sessions) - len(others))
     others.sort(key=lambda s: -(s.age_s or 0.0))
-    return frozenset(s.pid for s in others[: max(0, unseen)])
+    return frozenset(s.pid for s in (*at_work, *others[: max(0, budget - len(at_work))]))
 
 
 def _at_work(session: Session) -> bool:

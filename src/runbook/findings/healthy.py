@@ -37,6 +37,9 @@ def _half_seen(view: View) -> str:
         return "of the rest, the host's processes tell a part only"
     if view.hidden:
         return "the states of some sessions are hidden from our role"
+    silent = [look.name for look in view.snapshot.poolers if look.error]
+    if silent:
+        return f"PgBouncer {', '.join(silent)} did not tell: who comes through it may not get in"
     return "some questions were not answered" if view.snapshot.failed else ""
 
 

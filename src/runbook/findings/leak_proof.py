@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from runbook.findings.orphans import Orphan
     from runbook.findings.over_pool import Lot
     from runbook.findings.view import View
+    from runbook.model.inventory import Protect
     from runbook.model.sessions import Session
 
 #: Seconds that a session over its pool must have been idle: between two statements of one request
@@ -164,7 +165,7 @@ class _Case:
         free = [
             s for s in sorted(settled, key=_likeliest) if not self._spared(s, quietly=lot.over < 1)
         ]
-        for session in free[: max(0, lot.over)]:
+        for session in free[lot.skipped : max(lot.skipped, lot.over)]:
             if session.pid in lot.maybe_pooled:
                 self.spare(f"may be the pool of {holder.label} itself: opened first", session)
             else:
@@ -173,7 +174,8 @@ class _Case:
 
     def _too_fresh(self, holder: Holder, lot: Lot, missing: int) -> None:
         """Say of the rest of an excess that it was used a moment ago: the next look may tell."""
-        fresh = [s for s in lot.sessions if s.idle and (s.state_age_s or 0) < IDLE_AT_LEAST_S]
+        known = [s for s in lot.sessions if s.idle and s.state_age_s is not None]
+        fresh = [s for s in known if (s.state_age_s or 0.0) < IDLE_AT_LEAST_S]
         unknown = [s for s in fresh if s.pid not in self.looked_at]
         for session in unknown[: max(0, missing)]:
             self.spare(
@@ -252,7 +254,8 @@ class _Case:
     def _lasting(self, session: Session) -> str | None:
         if not self.advisory_known and not self.blind:
             return "whether it holds an advisory lock could not be seen"
-        return self._privilege(session) or lasting(session, self.view.protect, self.advisory)
+        kept = self._privilege(session) or lasting(session, self.view.protect, self.advisory)
+        return kept or (_maybe_protected(session, self.view.protect) if self.blind else None)
 
     def _privilege(self, session: Session) -> str | None:
         if session.role in self.privileged:
@@ -275,6 +278,25 @@ class _Case:
 def _order(leaked: LeakedSession) -> tuple[bool, float]:
     """Order: those without a client first, for nobody misses them; then silent longest."""
     return leaked.rule != "orphan", -(leaked.session.state_age_s or 0.0)
+
+
+def _maybe_protected(session: Session, protect: Protect) -> str | None:
+    """Return why the inventory may protect a session of which the host does not tell enough."""
+    unseen = {
+        "application name": bool(protect.applications),
+        "role": bool(protect.roles) and session.role is None,
+        "database": bool(protect.databases) and session.database is None,
+        "address": bool(protect.addresses) and not _numeric(session.client_addr),
+    }
+    names = [name for name, missing in unseen.items() if missing]
+    if not names:
+        return None
+    return f"the inventory may protect it: its {' and '.join(names)} cannot be seen"
+
+
+def _numeric(address: str | None) -> bool:
+    """Whether an address is one, and not a name that log_hostname has put in its place."""
+    return address is None or all(char in "0123456789abcdefABCDEF.:%" for char in address)
 
 
 def _privileged(view: View) -> frozenset[str]:

@@ -135,8 +135,8 @@ def _missing_sockets(view: View) -> tuple[str, ...]:
 
 def _holding(view: View, owners: tuple[Owner, ...]) -> list[Holder]:
     """Return the holders of these owners, in their order."""
-    holders = {holder.label: holder for holder in view.holders}
-    return [holders[owner.label] for owner in owners if owner.label in holders]
+    labels = {owner.label for owner in owners}
+    return [holder for holder in view.holders if holder.label in labels]
 
 
 def _over_pools(view: View, owners: tuple[Owner, ...]) -> list[str]:
@@ -194,8 +194,9 @@ def _advice(view: View, proved: int, owners: tuple[Owner, ...]) -> str:
             f" protected), so none would be terminated. {cure}"
         )
     return (
-        f"{count(proved, 'session')} too many: how many is proved by the count, which ones is"
-        " inferred from how long they have been idle; a pool opens anew what it misses. Each is"
+        f"{count(proved, 'session')} may be ended now: that there are too many is proved by the"
+        " count, which ones is inferred from how long they have been idle; a pool opens anew what"
+        " it misses. Each is"
         f" checked again before it is ended. {cure}"
     )
 

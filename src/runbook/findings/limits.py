@@ -12,21 +12,21 @@ from runbook.model.sessions import Limits
 QUESTION = Question(
     name="limits",
     sql="""
-SELECT current_setting('server_version_num')::int AS version_num,
-       current_setting('server_version') AS version,
-       current_setting('max_connections')::int AS max_connections,
-       current_setting('superuser_reserved_connections')::int AS superuser_reserved,
-       coalesce(current_setting('reserved_connections', true), '0')::int AS reserved,
-       current_setting('max_wal_senders')::int AS max_wal_senders,
-       pg_is_in_recovery() AS in_recovery,
+SELECT pg_catalog.current_setting('server_version_num')::int AS version_num,
+       pg_catalog.current_setting('server_version') AS version,
+       pg_catalog.current_setting('max_connections')::int AS max_connections,
+       pg_catalog.current_setting('superuser_reserved_connections')::int AS superuser_reserved,
+       coalesce(pg_catalog.current_setting('reserved_connections', true), '0')::int AS reserved,
+       pg_catalog.current_setting('max_wal_senders')::int AS max_wal_senders,
+       pg_catalog.pg_is_in_recovery() AS in_recovery,
        current_user::text AS role,
-       pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS can_read_all,
-       pg_has_role(current_user, 'pg_signal_backend', 'USAGE') AS can_signal,
-       (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser,
-       to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-         AS server_time,
-       to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-         AS started_at""",
+       pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS can_read_all,
+       pg_catalog.pg_has_role(current_user, 'pg_signal_backend', 'USAGE') AS can_signal,
+       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS is_superuser,
+       pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC',
+                          'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS server_time,
+       pg_catalog.to_char(pg_catalog.pg_postmaster_start_time() AT TIME ZONE 'UTC',
+                          'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS started_at""",
 )
 
 

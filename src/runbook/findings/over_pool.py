@@ -24,6 +24,8 @@ class Lot:
     over: int
     #: The proof against each that is taken from it.
     proof: str
+    #: So many of those idle longest are left alone.
+    skipped: int = 0
     #: Pids among them that may be the pool itself, and are left alone.
     maybe_pooled: frozenset[int] = frozenset()
 
@@ -69,10 +71,13 @@ def _by_count(
     excess = by_count.excess(counted, budget)
     if not excess:
         return None
+    # So many are too many, whoever they are. Strangers among them are not to pay for it, be they
+    # idle for longer than what has leaked, or for less.
     lot = Lot(
         sessions=living,
-        over=excess,
-        proof=f"{said}; among the {excess} idle longest",
+        over=excess - by_count.STRANGERS,
+        skipped=by_count.STRANGERS,
+        proof=f"{said}; among those idle longest",
         maybe_pooled=by_count.maybe_pooled(counted, budget),
     )
     return OverPool(excess=excess, lots=(lot,))

@@ -13,7 +13,7 @@ from runbook.findings.words import age, common_statements, count, look_again, re
 from runbook.model.diagnosis import Finding
 
 if TYPE_CHECKING:
-    from runbook.findings.bouncers import Bouncer, Pool
+    from runbook.findings.bouncers import Binding, Bouncer, Pool
     from runbook.findings.holders import Callers
     from runbook.findings.view import View
     from runbook.model.diagnosis import Confidence, Owner
@@ -86,11 +86,18 @@ def _stuck(pool: Pool) -> str:
             )
         case "max_db_connections" | "max_user_connections":
             return f"{since}: {pool.setting} {pool.bound} is reached"
-    return f"{since}: PgBouncer gets no further one from PostgreSQL"
+    untold = pool.binding == "untold"
+    why = (
+        "why, its console did not tell"
+        if untold
+        else "PgBouncer gets no further one from PostgreSQL"
+    )
+    return f"{since}: {why}"
 
 
 def _confidence(pool: Pool) -> Confidence:
-    return "likely" if pool.binding == "no_server" else "certain"
+    unsure: dict[Binding | None, Confidence] = {"no_server": "likely", "untold": "weak"}
+    return unsure.get(pool.binding, "certain")
 
 
 def _because(view: View, pool: Pool) -> str:
@@ -104,6 +111,8 @@ def _because(view: View, pool: Pool) -> str:
             f"{room}, and no limit of PgBouncer's binds: its logins fail or take long, or all of it"
             " is paused, which its console does not tell"
         )
+    if pool.binding == "untold":
+        return f"{room}; which of PgBouncer's limits binds was not told, see what was not seen"
     return f"PgBouncer's own count; {room}"
 
 
@@ -171,7 +180,7 @@ def _advice(view: View, bouncer: Bouncer, pool: Pool, held: list[Session]) -> st
                 "Somebody has said PAUSE or KILL on its console: make sure that no switchover or"
                 f" restart is under way. Then an admin of PgBouncer says RESUME {pool.database}."
             )
-        case "no_server":
+        case "no_server" | "untold":
             return (
                 "PgBouncer's log says why: a password, pg_hba.conf, a role's or a database's limit,"
                 " an address. After a failed login it tries again every server_login_retry; if"
@@ -218,7 +227,7 @@ def _raise(view: View, pool: Pool) -> str:
 def _command(
     view: View, bouncer: Bouncer, pool: Pool, held: list[Session], owners: tuple[Owner, ...]
 ) -> str:
-    if pool.binding in {"disabled", "paused", "no_server"}:
+    if pool.binding in {"disabled", "paused", "no_server", "untold"}:
         return console(view, bouncer.name, "SHOW DATABASES")
     if pool.binding == "max_client_conn":
         if groups := over_pool(view, bouncer.name):

@@ -43,7 +43,7 @@ def looks(view: View) -> tuple[Observe[Any], ...]:
             argv=script_as_os_user(local.os_user, or_plainly=True),
             # Whoever reads the answer is told nothing but the answer.
             stdin=f"echo asked {local.port} {shlex.quote(database.host)}\n"
-            + look_script(local.port, local.socket_dir),
+            + look_script(local.port, local.socket_dir, local.os_user),
             timeout_s=TIMEOUT_S,
             keep_bytes=KEPT_BYTES,
         ),

@@ -142,7 +142,12 @@ def _whence(seen: _Seen) -> tuple[str, ...]:
 
 
 def _inferred(view: View) -> Verdict | None:
-    """Slots are gone, and nobody is seen to hold them: likely after several shut doors only."""
+    """Slots are gone, and nobody is seen to hold them: likely after several shut doors only.
+
+    Where the host's processes were seen, there is nobody who is not.
+    """
+    if view.snapshot.processes is not None:
+        return None
     gone = unaccounted(view)
     if not _many(view, gone):
         return None

@@ -12,14 +12,41 @@ from runbook.model.diagnosis import Finding
 if TYPE_CHECKING:
     from runbook.findings.view import View
 
+#: What the door says of a server that is silent after the connection; see postgres_wire.
+NO_ANSWER = "says nothing to the login"
+
 
 def judge(view: View) -> Verdict | None:
     """Say so rather than guess; the table asks this one after all that know a reason."""
+    if silent_doors(view):
+        return Verdict(finding=_no_login(view), weight="cause")
     if not view.saturated:
         return None
     if view.snapshot.rung == "os":
         return Verdict(finding=_from_outside(view), weight="cause")
     return Verdict(finding=_hidden(view) if _mostly_hidden(view) else _plain(view), weight="cause")
+
+
+def silent_doors(view: View) -> tuple[str, ...]:
+    """Return the doors that took our connection and never answered the login."""
+    return tuple(rung for rung, text in view.snapshot.refusals if NO_ANSWER in text)
+
+
+def _no_login(view: View) -> Finding:
+    doors = silent_doors(view)
+    return Finding(
+        cause="unexplained",
+        title=f"the server takes connections and answers no login ({', '.join(doors)})",
+        confidence="strong",
+        because="the sessions that are in do not account for it: the postmaster is stopped or"
+        " stuck, its host is overwhelmed, or something in between swallows what is sent",
+        share=view.share(len(view.clients)),
+        evidence=(filled(view), *(f"{rung}: {text}" for rung, text in view.snapshot.refusals)),
+        owners=view.owners(view.clients),
+        advice="Look on the server's host: `ps -o stat,etime,args` of the postmaster (T is stopped,"
+        " D waits for a disk), its log, and the load. Nothing here is for runbook to terminate.",
+        command=look_again(view),
+    )
 
 
 def _mostly_hidden(view: View) -> bool:

@@ -133,8 +133,9 @@ class PoolerPool(Closed):
     maxwait_s: float = Field(description="how long the first of them has waited")
     binds: str | None = Field(
         None,
-        description="why clients wait or are refused: paused, disabled, no_server, or the limit"
-        " that is reached: max_client_conn, pool_size, max_db_connections, max_user_connections",
+        description="why clients wait or are refused: paused, disabled, no_server, untold, or the"
+        " limit that is reached: max_client_conn, pool_size, max_db_connections,"
+        " max_user_connections",
     )
     bound: int | None = Field(None, description="the number of that limit")
 

@@ -122,7 +122,9 @@ class Credentials(Closed):
 class LocalSocket(Closed):
     """The server's own socket, reached as an operating-system user over SSH."""
 
-    os_user: str = "postgres"
+    os_user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?$")] = (
+        "postgres"
+    )
     socket_dir: str = "/var/run/postgresql"
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
 
@@ -150,6 +152,12 @@ class Database(Closed):
     max_terminated: Annotated[int, Field(ge=1)] | None = Field(
         None, description="no run may terminate more sessions than this; the smaller bound wins"
     )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.local is not None and self.host is None:
+            raise ValueError("local goes over SSH: it needs `host`, the server's inventory host")
+        return self
 
 
 class Pool(Closed):

@@ -20,7 +20,12 @@ root) exec runuser -u "$0" -- "$@" ;;
 esac
 sudo -n -u "$0" -- "$@" || exec "$@"
 """
-_CLEAN = ("env", "-u", "PGOPTIONS", "-u", "PGSERVICE", "-u", "PGREQUIREPEER", "-u", "PGREQUIREAUTH")
+_BENDING = (
+    *("PGOPTIONS", "PGSERVICE", "PGHOSTADDR", "PGTARGETSESSIONATTRS", "PGLOADBALANCEHOSTS"),
+    *("PGREQUIREPEER", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGGSSENCMODE", "PGSSLNEGOTIATION"),
+    *("PGMINPROTOCOLVERSION", "PGMAXPROTOCOLVERSION", "PGDATESTYLE", "PGTZ", "PGGEQO"),
+)
+_CLEAN = ("env", *(word for name in _BENDING for word in ("-u", name)))
 SHELL = "/bin/sh"
 
 #: What sudo says when it does not let somebody through, and what it says when it cannot be run.

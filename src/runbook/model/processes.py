@@ -30,7 +30,7 @@ class ServerProcess:
     client_addr: str | None
     client_port: int | None
     #: As in pg_stat_activity where the title tells: idle, idle in transaction, …; `active` for a
-    #: command; "" before the login.
+    #: command; "" before the login, and where titles need not be kept up.
     state: str
     #: Whether the title says that it waits for a lock.
     waiting: bool
@@ -72,7 +72,8 @@ class ServerProcesses:
     #: The inventory's host.
     host: str
     processes: tuple[ServerProcess, ...]
-    #: Settings as the server's own binary reads them from its files, where it could be asked.
+    #: Settings as the server's own binary reads them from its files, where it could be asked; those
+    #: that pg_control keeps are as the server was started.
     settings: dict[str, str]
     #: `15.18`; "" where the binary could not be asked.
     version: str
@@ -96,7 +97,7 @@ class ServerProcesses:
 
     @property
     def max_connections(self) -> int:
-        """As configured; where that is not known, no more than what is held can be vouched for."""
+        """As it runs; where that is not known, no more than what is held can be vouched for."""
         known = self.number("max_connections")
         return len(self.holders) if known is None else known
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runbook.model.processes import SUPERUSER, ProcessKind, ServerProcess, ServerProcesses
-from runbook.model.server_scripts import END, IDLE
+from runbook.model.server_scripts import END, IDLE, TITLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,11 @@ _PEER = re.compile(
     r"(?: (?P<activity>.*))?",
     re.DOTALL,
 )
+_CLIENT = re.compile(
+    r"(?P<address>\S+):(?P<port>\d{1,5}) (?P<silent>\d+|-) (?P<sent>\d+|-)", re.ASCII
+)
+#: What pg_control keeps of the settings that slots are counted by.
+_STARTED_WITH = ("max_connections", "max_wal_senders")
 _LOGGING_IN = ("authentication", "startup", "initializing")
 
 
@@ -40,7 +45,8 @@ class _Told:
 
     user: str = ""
     hertz: int = 100
-    uptime: float = 0.0
+    #: When the script looked, in clock ticks since boot, as the starts of processes are told.
+    now: int = 0
     at: str = ""
     #: How the postmaster was told, and its line of /proc/PID/stat.
     how: str = ""
@@ -50,6 +56,8 @@ class _Told:
     #: By the client's address and port: seconds of silence, bytes sent.
     clients: dict[tuple[str, int], tuple[float | None, int | None]] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
+    #: What the server was started with (pg_controldata); `state` says whether it is so still.
+    control: dict[str, str] = field(default_factory=dict)
     version: str = ""
     no_ss: bool = False
     titles: dict[int, str] = field(default_factory=dict)
@@ -67,6 +75,8 @@ def read_look(host: str, port: int, stdout: str) -> tuple[str, ServerProcesses]:
         word, _, text = line.partition(" ")
         if word == "none":
             raise _no_server(host, port, text)
+        if word == "rivals":
+            raise _rivals(host, port, text)
         if reader := _READERS.get(word):
             reader(told, text)
         elif match := re.fullmatch(r"/proc/(\d+)/status:voluntary_ctxt_switches:\s+(\d+)", line):
@@ -92,9 +102,16 @@ def _no_server(host: str, port: int, text: str) -> LookFailed:
     )
 
 
+def _rivals(host: str, port: int, count: str) -> LookFailed:
+    return LookFailed(
+        f"{host} has {count} servers on port {port}, and nothing tells which one is meant",
+        "databases.….local.socket_dir is the folder of its socket, which tells them apart",
+    )
+
+
 def _read_look(told: _Told, text: str) -> None:
-    told.user, hertz, uptime = text.split()
-    told.hertz, told.uptime = int(hertz), float(uptime)
+    told.user, hertz, now = text.split()
+    told.hertz, told.now = int(hertz), int(now)
 
 
 def _read_postmaster(told: _Told, text: str) -> None:
@@ -102,9 +119,12 @@ def _read_postmaster(told: _Told, text: str) -> None:
 
 
 def _read_client(told: _Told, text: str) -> None:
-    peer, silent, sent = text.split()
-    address, _, port = peer.rpartition(":")
-    key = (address.strip("[]").removeprefix("::ffff:"), int(port))
+    # A connection that is just ending shows `*:*`; it is no session's, and no reason to give up.
+    match = _CLIENT.fullmatch(text)
+    if match is None:
+        return
+    silent, sent = match["silent"], match["sent"]
+    key = (match["address"].strip("[]").removeprefix("::ffff:"), int(match["port"]))
     told.clients[key] = (
         int(silent) / 1000 if silent != "-" else None,
         int(sent) if sent != "-" else None,
@@ -114,6 +134,11 @@ def _read_client(told: _Told, text: str) -> None:
 def _read_setting(told: _Told, text: str) -> None:
     name, _, value = text.partition(" ")
     told.settings[name] = value
+
+
+def _read_control(told: _Told, text: str) -> None:
+    name, _, value = text.partition(" ")
+    told.control[name] = value
 
 
 def _read_version(told: _Told, text: str) -> None:
@@ -129,6 +154,7 @@ _READERS = {
     "client": _read_client,
     "noss": lambda told, _: setattr(told, "no_ss", True),
     "setting": _read_setting,
+    "control": _read_control,
     "version": _read_version,
 }
 
@@ -153,11 +179,21 @@ def _processes(host: str, port: int, told: _Told) -> ServerProcesses:
     return ServerProcesses(
         host=host,
         processes=tuple(processes),
-        settings=told.settings,
+        settings={**told.settings, **_running(told)},
         version=told.version,
         at=told.at,
         unseen=tuple(_unseen(host, port, told, processes)),
     )
+
+
+def _running(told: _Told) -> dict[str, str]:
+    """Return what the server runs with, where its files may say what a restart waits for.
+
+    A standby's pg_control has the values of its primary.
+    """
+    if told.control.get("state") != "in production":
+        return {}
+    return {name: told.control[name] for name in _STARTED_WITH if name in told.control}
 
 
 def _prefix(told: _Told) -> str:
@@ -228,9 +264,11 @@ def _process(pid: int, line: str, told: _Told, prefix: str, room: int | None) ->
     fields = line.rpartition(") ")[2].split()
     ticks = int(fields[19])
     state, waiting = _state(seen)
-    # A title that fills its room may be cut off: `idle` of `idle in transaction`.
-    if room is not None and len(title.encode()) >= room - 2:
-        state = ""
+    # A title that fills its room may be cut off: `idle` of `idle in transaction`. One that is not
+    # kept up says what was.
+    cut_off = room is not None and len(title.encode()) >= room - 2
+    if cut_off or told.settings.get(TITLES) != "on":
+        state, waiting = "", False
     silent, received = told.clients.get((seen.addr or "", seen.port or 0), (None, None))
     return ServerProcess(
         pid=pid,
@@ -241,7 +279,7 @@ def _process(pid: int, line: str, told: _Told, prefix: str, room: int | None) ->
         client_port=seen.port,
         state=state,
         waiting=waiting,
-        age_s=max(0.0, round(told.uptime - ticks / told.hertz, 2)),
+        age_s=max(0.0, round((told.now - ticks) / told.hertz, 2)),
         start_ticks=ticks,
         switches=told.switches[pid],
         title=title,
@@ -268,10 +306,35 @@ def _unseen(host: str, port: int, told: _Told, processes: list[ServerProcess]) -
         yield f"{host}: which port its one server listens on; it is taken for the one on {port}"
     if told.no_ss:
         yield f"{host}: how long clients have been silent: `ss` is not there (package iproute2)"
-    if any(not p.state for p in clients):
-        yield (
-            "what some sessions do: their titles do not tell (update_process_title is off, or they"
-            " are cut)"
-        )
+    if titles := _stale_titles(told):
+        yield titles
+    elif any(not p.state for p in clients):
+        yield "what some sessions do: their titles do not tell, or are cut"
+    yield from _pending(host, told)
     if any(p.role is None for p in clients):
         yield "whose some sessions are: a role or a database with blanks in its name"
+
+
+def _stale_titles(told: _Told) -> str:
+    value = told.settings.get(TITLES)
+    if value == "on":
+        return ""
+    why = f"{TITLES} is {value}" if value else f"whether {TITLES} is on cannot be read"
+    return f"what sessions do, idle or at work: their titles need not be kept up ({why})"
+
+
+def _pending(host: str, told: _Told) -> Iterator[str]:
+    """What of the settings may be other than they are told, because a restart is due."""
+    running = _running(told)
+    if not told.settings:
+        return
+    if "max_connections" not in running:
+        yield (
+            f"{host}: a change of max_connections that waits for a restart: the files were read,"
+            " and pg_controldata does not tell what the server was started with"
+        )
+    elif late := [name for name in running if told.settings.get(name) != running[name]]:
+        yield (
+            f"{host}: whether the superusers' and other reserves are as its files have them: a"
+            f" change of {' and '.join(late)} waits for a restart"
+        )

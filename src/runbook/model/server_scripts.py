@@ -8,7 +8,11 @@ anything: whatever a role is called, it cannot pass for another part of the answ
 
 from __future__ import annotations
 
+import re
 import shlex
+
+#: Off, it leaves titles as they were when it was turned off: `idle`, whatever they do since.
+TITLES = "update_process_title"
 
 SETTINGS = (
     "max_connections",
@@ -16,6 +20,7 @@ SETTINGS = (
     "reserved_connections",
     "max_wal_senders",
     "cluster_name",
+    TITLES,
 )
 
 #: States of a session that waits for its client, as titles and pg_stat_activity name them.
@@ -24,9 +29,15 @@ IDLE = ("idle", "idle in transaction", "idle in transaction (aborted)")
 END = "\0end of titles\0"
 
 #: Sets `found` to the postmaster that listens on $port, and `how` to what proves it. Several
-#: clusters may be on one host: postmaster.pid in a postmaster's working directory (its data
-#: directory) has its port, and its socket's lock file its pid; where neither may be read, its
-#: own sockets or its arguments tell.
+#: clusters may be on one host, and on one port of it at different addresses. The best proof there
+#: is decides, and where it fits two of them nobody is found:
+#:   5  postmaster.pid in its working directory (its data directory) has its pid, port and folder
+#:   4  its socket's lock file, in the declared folder, has its pid
+#:   3  postmaster.pid has its pid and port, and another folder or none
+#:   2  it has a socket that listens on the port
+#:   1  its arguments name the port
+#: Anybody may call a process `postgres`, and write to a lock file's folder (/tmp) or into
+#: arguments: what these say counts only of a process of the server's own user.
 _FIND = r"""
 postmasters() {
     grep -h -e '^[0-9]* (postgres) ' -e '^[0-9]* (postmaster) ' -e '^[0-9]* (edb-postgres) ' \
@@ -35,41 +46,70 @@ postmasters() {
              END { for (pid in parent) if (!(parent[pid] in parent) && pid in child) print pid }'
 }
 find_postmaster() {
-    found= how= ports= blind= count=0
-    locked=
-    if [ -r "$lock" ]; then read -r locked <"$lock"; fi
+    found= how= ports= blind= count=0 best=0 rivals=0
+    locked= owner=$(id -u @OS_USER@ 2>/dev/null)
+    if [ -f "$lock" ] && [ -r "$lock" ]; then read -r locked <"$lock"; fi
     listening=$(ss -Hltnp "sport = :$port" 2>/dev/null </dev/null)
     for master in $(postmasters); do
-        count=$((count + 1))
-        file=/proc/$master/cwd/postmaster.pid
-        if [ -r "$file" ]; then
-            { read -r pid && read -r _ && read -r _ && read -r listens; } <"$file"
-            if [ "$pid" = "$master" ]; then
-                ports="$ports $listens"
-                if [ "$listens" = "$port" ]; then found=$master how=pidfile; fi
-                continue
-            fi
+        count=$((count + 1)) rank=0 proof=
+        prove
+        if [ "$rank" -gt "$best" ]; then
+            found=$master how=$proof best=$rank rivals=1
+        elif [ "$rank" -gt 0 ] && [ "$rank" = "$best" ]; then
+            rivals=$((rivals + 1))
         fi
-        if [ "$locked" = "$master" ]; then found=$master how=lock; continue; fi
-        case $listening in *"pid=$master,"*) found=$master how=socket; continue ;; esac
-        case " $(tr '\0' ' ' <"/proc/$master/cmdline" 2>/dev/null) " in
-        *" -p $port "* | *" -p$port "* | *"port=$port "*) found=$master how=arguments ;;
-        *) blind="$blind $master" ;;
-        esac
     done
-    if [ -z "$found" ] && [ "$count" = 1 ] && [ -n "$blind" ]; then found=${blind# } how=only; fi
+    if [ "$rivals" -gt 1 ]; then found=; fi
+    if [ "$best" = 0 ] && [ "$count" = 1 ] && [ -n "$blind" ]; then found=${blind# } how=only; fi
+}
+prove() {
+    file=/proc/$master/cwd/postmaster.pid pid= listens= folder=
+    if [ -r "$file" ]; then
+        { read -r pid && read -r _ && read -r _ && read -r listens && read -r folder; } <"$file"
+        if [ "$pid" = "$master" ]; then
+            ports="$ports $listens"
+            if [ "$listens" != "$port" ]; then return; fi
+            rank=3 proof=pidfile
+            if [ "$folder" = "$socket_dir" ]; then rank=5; return; fi
+        fi
+    fi
+    if [ "$locked" = "$master" ] && of_owner; then rank=4 proof=lock; return; fi
+    if [ "$rank" = 3 ]; then return; fi
+    case $listening in *"pid=$master,"*) rank=2 proof=socket; return ;; esac
+    case " $(tr '\0' ' ' <"/proc/$master/cmdline" 2>/dev/null) " in
+    *" -p $port "* | *" -p$port "* | *"port=$port "*)
+        if of_owner; then rank=1 proof=arguments; fi ;;
+    *) blind="$blind $master" ;;
+    esac
+}
+of_owner() {
+    while read -r key _ uid _; do
+        if [ "$key" = Uid: ]; then [ -n "$owner" ] && [ "$uid" = "$owner" ]; return; fi
+    done 2>/dev/null <"/proc/$master/status"
+    return 1
+}
+# Settings as the server's files and the postmaster's own arguments have them, not as they run.
+configured() {
+    PGDATA=$(readlink "/proc/$found/cwd") EXE=$(readlink "/proc/$found/exe") NAMES=$1 \
+        xargs -0 sh -c '
+        shift
+        for name in $NAMES; do
+            (value=$("$EXE" -C "$name" "$@" </dev/null) && echo "setting $name $value") &
+        done
+        wait' _ <"/proc/$found/cmdline" 2>/dev/null
 }
 """
 
 _LOOK = r"""
 main() {
-    LC_ALL=C PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin port=@PORT@ lock=@LOCK@
+    LC_ALL=C PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin port=@PORT@
+    socket_dir=@DIR@ lock=@LOCK@
     export LC_ALL PATH
     cd /
-    read -r uptime _ </proc/uptime
-    echo "look $(id -un) $(getconf CLK_TCK 2>/dev/null || echo 100) $uptime"
+    echo "look $(id -un) $(getconf CLK_TCK 2>/dev/null || echo 100) $(now)"
     echo "at $(date -u +%Y-%m-%dT%H:%M:%SZ)"
     find_postmaster
+    if [ "$rivals" -gt 1 ]; then echo "rivals $rivals"; return; fi
     if [ -z "$found" ]; then echo "none $count$ports"; return; fi
     echo "postmaster $how $(cat "/proc/$found/stat")"
     children=$(grep -h "^[0-9]* (.*) [A-Za-z] $found " /proc/[0-9]*/stat 2>/dev/null </dev/null)
@@ -81,6 +121,13 @@ main() {
     echo titles
     grep -aHzZ -m1 . $(files cmdline) /dev/null 2>/dev/null </dev/null
     printf '@END@'
+}
+# By the start of a process of our own: in a container /proc/uptime may be the container's.
+now() {
+    read -r line </proc/self/stat
+    set -- ${line##*) }
+    shift 19
+    echo "$1"
 }
 clients() {
     if ! command -v ss >/dev/null; then echo "noss"; return; fi
@@ -100,27 +147,34 @@ settings() {
     exe=$(readlink "/proc/$found/exe" 2>/dev/null)
     [ -x "$exe" ] || return
     echo "version $("$exe" -V 2>/dev/null </dev/null)"
-    PGDATA=$(readlink "/proc/$found/cwd") EXE=$exe xargs -0 sh -c '
-        shift
-        for name in @SETTINGS@; do
-            (value=$("$EXE" -C "$name" "$@" </dev/null) && echo "setting $name $value") &
-        done
-        wait' _ <"/proc/$found/cmdline" 2>/dev/null
+    configured '@SETTINGS@'
+    # What a restart waits for is in the files; what the server was started with is here.
+    "${exe%/*}/pg_controldata" "$(readlink "/proc/$found/cwd")" 2>/dev/null </dev/null |
+        sed -n -e 's/^Database cluster state: */control state /p' \
+            -e 's/^\(max_[a-z_]*\) setting: */control \1 /p'
 }
 main
 """
 
 #: Right before the signal each session is looked at once more, and everything about it must be as
 #: it was seen: the process, whose child it is, its state, and that nothing has happened since.
-#: While `ss` runs the session might move: a sleeping process without a switch since did not.
+#: Titles that are not kept up tell no state, and then nobody is signalled. While `ss` runs the
+#: session might move: a sleeping process without a switch since did not.
 _SIGNAL = r"""
 main() {
-    LC_ALL=C PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin port=@PORT@ lock=@LOCK@
+    LC_ALL=C PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin port=@PORT@
+    socket_dir=@DIR@ lock=@LOCK@
     export LC_ALL PATH
     cd /
     find_postmaster
     echo "signal ${found:-none}"
+    signals
+    echo end
+}
+signals() {
     [ -n "$found" ] || return
+    titles=$(configured @TITLES@)
+    if [ "$titles" != 'setting @TITLES@ on' ]; then echo "titles ${titles##* }"; return; fi
 @CALLS@
 }
 look() {
@@ -159,7 +213,9 @@ one() {
             before=$number
         fi
         if [ "$run" = S ] && [ "$switches" = "$before" ]; then
-            kill -TERM "$pid" 2>/dev/null && echo "signalled $pid" || echo "denied $pid"
+            if kill -TERM "$pid" 2>/dev/null; then echo "signalled $pid"
+            elif [ -d "/proc/$pid" ]; then echo "denied $pid"
+            else echo "gone $pid"; fi
             return
         fi
         [ "$mark" = received ] || break
@@ -170,18 +226,27 @@ main
 """
 
 
-def look_script(port: int, socket_dir: str) -> str:
-    """Return the script that tells the processes of the server on `port`."""
-    text = _at(_FIND + _LOOK, port, socket_dir).replace("@END@", END.replace("\0", r"\0"))
-    return text.replace("@SETTINGS@", " ".join(SETTINGS))
+def look_script(port: int, socket_dir: str, os_user: str) -> str:
+    """Return the script that tells the processes of the server of `os_user` on `port`."""
+    script = (_FIND + _LOOK).replace("@SETTINGS@", " ".join(SETTINGS))
+    return _at(script.replace("@END@", END.replace("\0", r"\0")), port, socket_dir, os_user)
 
 
-def _at(script: str, port: int, socket_dir: str) -> str:
-    lock = shlex.quote(f"{socket_dir}/.s.PGSQL.{port}.lock")
-    return script.replace("@PORT@", str(port)).replace("@LOCK@", lock)
+def _at(script: str, port: int, socket_dir: str, os_user: str) -> str:
+    """Fill in a script, in one pass: nothing that was filled in is looked at again."""
+    words = {
+        "PORT": str(port),
+        "TITLES": TITLES,
+        "OS_USER": shlex.quote(os_user),
+        "DIR": shlex.quote(socket_dir),
+        "LOCK": shlex.quote(f"{socket_dir}/.s.PGSQL.{port}.lock"),
+    }
+    return re.sub("@(" + "|".join(words) + ")@", lambda match: words[match[1]], script)
 
 
-def signal_script(port: int, socket_dir: str, calls: list[tuple[int, int, str, int, str]]) -> str:
+def signal_script(
+    port: int, socket_dir: str, os_user: str, calls: list[tuple[int, int, str, int, str]]
+) -> str:
     """Return the script that signals sessions: (pid, start ticks, mark, number, state) each.
 
     Raises:
@@ -192,4 +257,5 @@ def signal_script(port: int, socket_dir: str, calls: list[tuple[int, int, str, i
         if mark not in {"received", "switches"} or state not in IDLE:
             raise ValueError(f"a session {state!r} by {mark!r} cannot be signalled from the host")
         lines.append(f"    one {pid:d} {ticks:d} {mark} {number:d} '{state}'")
-    return _at(_FIND + _SIGNAL, port, socket_dir).replace("@CALLS@", "\n".join(lines))
+    script = (_FIND + _SIGNAL).replace("@CALLS@", "\n".join(lines))
+    return _at(script, port, socket_dir, os_user)

@@ -18,7 +18,8 @@ from runbook.model.templates import placeholders
 _KEEPERS = (ESCAPES_SINCE - 1, ESCAPES_SINCE)
 
 #: One statement, so that the clock, the limits and the counts belong together. The usable slots
-#: follow `runbook.model.sessions.Limits.usable`; only client backends hold slots.
+#: follow `runbook.model.sessions.Limits.usable`; only client backends hold slots. Functions bear
+#: their schema: it is run under the role's own search_path, where others may have made their like.
 _SQL = """
 WITH session AS (
     SELECT a.backend_start, a.application_name, a.client_addr, a.usename,
@@ -27,28 +28,29 @@ WITH session AS (
     LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
     WHERE a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
 ), limits AS (
-    SELECT current_setting('max_connections')::int
-           - current_setting('superuser_reserved_connections')::int
-           - coalesce(current_setting('reserved_connections', true), '0')::int AS ceiling
+    SELECT pg_catalog.current_setting('max_connections')::int
+           - pg_catalog.current_setting('superuser_reserved_connections')::int
+           - coalesce(pg_catalog.current_setting('reserved_connections', true), '0')::int AS ceiling
 ), counted AS (
-    SELECT count(*) FILTER (WHERE superuser) AS superusers,
-           count(*) FILTER (WHERE NOT superuser) AS used,
-           count(*) FILTER (WHERE mine) AS sessions,
-           count(*) FILTER (WHERE mine AND backend_start < %(since)s::timestamptz) AS old
+    SELECT pg_catalog.count(*) FILTER (WHERE superuser) AS superusers,
+           pg_catalog.count(*) FILTER (WHERE NOT superuser) AS used,
+           pg_catalog.count(*) FILTER (WHERE mine) AS sessions,
+           pg_catalog.count(*) FILTER (WHERE mine AND backend_start < %(since)s::timestamptz) AS old
     FROM (
         SELECT *,
                (%(application)s::text IS NULL
                 OR application_name = CASE
-                       WHEN current_setting('server_version_num')::int >= 160000
+                       WHEN pg_catalog.current_setting('server_version_num')::int >= 160000
                        THEN %(application)s::text ELSE %(application_before_16)s::text END)
                AND (%(address)s::inet IS NULL OR client_addr = %(address)s::inet)
                AND (%(role)s::text IS NULL OR usename = %(role)s::text) AS mine
         FROM session
     ) AS marked
 )
-SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS now,
+SELECT pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC',
+                          'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS now,
        current_user::text AS asked_as,
-       pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all,
+       pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all,
        greatest(0, ceiling - superusers) AS usable, used, sessions, old
 FROM limits, counted
 """

@@ -180,7 +180,10 @@ def _answered(
     no_walsenders = rung == "rescue" and row is not None and row["max_wal_senders"] == 0
     if answer.verdict == "full" and not no_walsenders:
         hint = f"see who holds the slots: runbook diagnose {subject.name}"
-        said = f"works, and has no slot at this moment: {answer.said}"
+        # Said before the login, it tells nothing of the role and its password.
+        tried = "too many clients already" not in answer.said and rung != "rescue"
+        works = "works, and has no slot" if tried else "could not be tried: no slot"
+        said = f"{works} at this moment: {answer.said}"
         return subject.check(label, "warning", said, hint, seconds=took)
     hint, mend = _remedy(rung, answer, subject.name, database, row)
     said = f"does not open: {answer.said.rstrip('.')}. It is {_SERVES[rung]}"

@@ -190,7 +190,7 @@ def act(args: TerminateArgs, context: StepContext) -> Drive[Result]:
     progress.blind = prepared.get("blind", "") or plan.blind
     progress.moved = [pid for pid in shown if pid not in {s.pid for s in queue}]
     yield from terminate(progress, queue)
-    back = None if progress.trouble else (yield from watch(progress))
+    back = None if progress.trouble or progress.interrupted else (yield from watch(progress))
     return _result(progress, back)
 
 
@@ -260,6 +260,7 @@ def _result(progress: Progress, back: Back | None) -> Result:
         "before": progress.before,
         "after": progress.after,
         "blind": progress.blind,
+        "interrupted": progress.interrupted,
         "headroom_reached": not progress.short,
         "came_back": back.owners if back else {},
         "watched_s": back.after_s if back else 0.0,
@@ -279,7 +280,7 @@ def _result(progress: Progress, back: Back | None) -> Result:
 def _status(progress: Progress) -> Literal["ok", "failed", "refused", "unknown"]:
     if progress.in_doubt:
         return "unknown"
-    if progress.trouble:
+    if progress.trouble or progress.interrupted:
         return "failed"
     return "refused" if progress.denied and not progress.terminated else "ok"
 
@@ -294,6 +295,8 @@ def _summary(progress: Progress, data: Mapping[str, Any]) -> str:
         parts.append(f"{len(progress.moved)} left alone: not as shown any more")
     if progress.lingering:
         parts.append(f"{len(progress.lingering)} signalled and still there")
+    if progress.interrupted:
+        parts.append("interrupted: no further batch was begun")
     if progress.in_doubt:
         pids = ", ".join(map(str, progress.in_doubt))
         parts.append(f"whether {pids} were signalled is not known")

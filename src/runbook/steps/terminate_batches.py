@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _GONE_WITHIN_S = 2.0
 #: Seconds before each look while sessions go; the last one repeats.
 _LOOK_AGAIN_S = (0.005, 0.01, 0.02, 0.05)
+#: Rungs that keep no connection: each look climbs the whole ladder anew, and every rung of it is
+#: one more login for a server that has too many. After two quick looks it is asked more slowly.
+_LOGS_IN_ANEW = frozenset({"local", "rescue", "os"})
+_QUICK_LOOKS, _CLIMB_AGAIN_S = 2, 0.5
 
 #: Slots by the same arithmetic as `Limits.usable`, with the server's clock.
 SLOTS = Question(
@@ -73,8 +77,9 @@ SELECT 'database', datname::text, datconnlimit,
 #: Sessions that are exactly as they were when a signal to them was asked for.
 _UNTOUCHED = """
 SELECT a.pid, coalesce(r.rolsuper, false) AS superuser,
-       pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE') AS granted,
-       quote_ident(current_user) AS us
+       pg_catalog.pg_has_role(a.usesysid, 'USAGE')
+       OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE') AS granted,
+       pg_catalog.quote_ident(current_user) AS us
   FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
  WHERE (a.pid, a.backend_start AT TIME ZONE 'UTC', a.state_change AT TIME ZONE 'UTC')
        IN ({triples})
@@ -113,6 +118,8 @@ class Progress:
     in_doubt: list[int] = field(default_factory=list)
     #: Roles' and databases' own limits, as the server told them last.
     limits: Sequence[Mapping[str, Any]] = ()
+    #: Whether an interrupt kept sessions from being ended that were still to go.
+    interrupted: bool = False
     #: Why the work ended early, if it did.
     trouble: str = ""
     #: What could not be seen of the sessions when they were chosen, in words; "" when all was.
@@ -145,6 +152,8 @@ class Progress:
         if answers.processes is not None:
             seen = answers.processes
             self.after = {"used": seen.used, "usable": seen.usable, "at": seen.at}
+            # A host does not tell them, and those that were told before are no longer true.
+            self.limits = ()
             return True
         if not answers.rows.get(SLOTS.name):
             return False
@@ -187,6 +196,10 @@ def terminate(progress: Progress, queue: Sequence[SessionId]) -> Drive[None]:
         while batch := progress.next_batch(waiting, batch_size):
             waiting = [session for session in waiting if session not in batch]
             yield from _one_batch(progress, batch)
+            # A batch is seen to its end; an interrupt begins no further one.
+            if not (yield from ask(Sleep(seconds=0.0, cut_short=True))):
+                progress.interrupted = bool(progress.next_batch(waiting, batch_size))
+                break
     except DoorError as error:
         progress.trouble = words(error)
 
@@ -263,13 +276,16 @@ def _until_gone(progress: Progress, signalled: Sequence[SessionId]) -> Drive[Non
     left_question = _left(signalled)
     questions = (SLOTS, LIMITS) if left_question is None else (SLOTS, LIMITS, left_question)
     started = yield from ask(Now())
-    for pause in chain(_LOOK_AGAIN_S, repeat(_LOOK_AGAIN_S[-1])):
-        yield from ask(Sleep(seconds=pause))
+    slow = 0.0
+    for polls, pause in enumerate(chain(_LOOK_AGAIN_S, repeat(_LOOK_AGAIN_S[-1])), start=1):
+        yield from ask(Sleep(seconds=max(pause, slow)))
         answers = yield from ask(AskDatabase(database=progress.args.database, questions=questions))
         progress.look(answers)
         left = _still_there(signalled, answers)
         if left is not None:
             progress.seen_gone([s.pid for s in signalled if s.pid not in left])
+        if polls >= _QUICK_LOOKS and answers.rung in _LOGS_IN_ANEW:
+            slow = _CLIMB_AGAIN_S
         now = yield from ask(Now())
         if not left or now - started > _GONE_WITHIN_S:
             return

@@ -72,10 +72,12 @@ def _count_back(progress: Progress, moment: float) -> Generator[Effect[Any], Any
     newcomers = Question(
         name="newcomers", sql=_NEWCOMERS.format(since=timestamp(progress.before["at"]))
     )
+    # Taken before the look, which may be slow: who connected meanwhile, before the first batch,
+    # must not count as one that came back.
+    since = (yield from ask(Now())) - progress.began
     answers = yield from ask(
         AskDatabase(database=progress.args.database, questions=(SLOTS, LIMITS, newcomers))
     )
-    since = (yield from ask(Now())) - progress.began
     told = progress.look(answers)
     rows = _newcomers(answers, since)
     if rows is None or not told:

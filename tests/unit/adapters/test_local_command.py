@@ -127,3 +127,14 @@ def test_a_change_is_fed_too(tmp_path: Path) -> None:
     effect = ChangeCommand(host="me", argv=("tee", str(tmp_path / "x")), stdin="text")
     LocalDoor(FLEET, rehearsal=False).perform(effect)
     assert (tmp_path / "x").read_text() == "text"
+
+
+def test_a_look_that_may_not_be_killed_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As what sudo runs, when we are not root."""
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError(pid, number)
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    with pytest.raises(CommandFailed, match=r"within 0\.1s"):
+        run("sleep", "1", timeout_s=0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -14,6 +15,8 @@ import pytest
 from runbook.adapters.postgres import PostgresDoor
 from runbook.adapters.postgres_errors import classify_refusal, missing_grant, split_refusal
 from runbook.adapters.postgres_ladder import application_name
+from runbook.adapters.postgres_signal import _run, signal
+from runbook.findings.limits import QUESTION as LIMITS
 from runbook.model.effects import AskDatabase, ChangeSql, Question, ReadSql, SignalSessions
 from runbook.model.errors import (
     ChangeInRehearsal,
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 ONE = Question(name="one", sql="SELECT 1 AS one")
 OURS = Question(name="ours", sql="SELECT pg_backend_pid() AS pid")
 ME = Question(name="me", sql="SELECT current_user::text AS role")
+HAS_ROLE = Question(
+    name="has", sql="SELECT pg_has_role(current_user, 'pg_monitor', 'USAGE') AS has"
+)
 
 
 @pytest.fixture
@@ -329,8 +335,88 @@ def test_text_in_a_session_id_is_never_sql(door_of: Any) -> None:
     evil = SessionId(
         pid=1, backend_start="'); SELECT pg_reload_conf(); --", state_change="x", state="'"
     )
-    with pytest.raises(DatabaseError, match="invalid input syntax"):
+    with pytest.raises(ConnectionLost, match="invalid input syntax"):
         door_of().perform(SignalSessions(database="db", sessions=(evil,)))
+
+
+@pytest.mark.parametrize("rung", ["connect", "admin", "rescue"])
+def test_nobody_elses_functions_answer_our_questions(
+    door_of: Any, server: Server, rung: str
+) -> None:
+    users: dict[str, Any] = {"admin": {"user": "postgres"}, "rescue": {"user": "rescue"}}
+    shut = {} if rung == "connect" else {"connect": {"user": "crowd"}, rung: users[rung]}
+    path = Question(name="path", sql="SELECT current_setting('search_path') AS path")
+    with server.trojans():
+        answers = _ask(door_of(**shut), HAS_ROLE, LIMITS, path)
+        assert answers.rung == rung
+        assert answers.failed == {}
+        assert answers.rows["path"] == [{"path": "pg_catalog, pg_temp"}]
+        one_by_one = _ask(door_of(**shut), HAS_ROLE, Question(name="no", sql="SELECT no"))
+        assert set(one_by_one.failed) == {"no"}
+
+
+@pytest.mark.parametrize("rung", ["connect", "rescue"])
+def test_nobody_elses_functions_take_part_in_a_signal(
+    door_of: Any, server: Server, rung: str
+) -> None:
+    shut = {"connect": {"user": "crowd"}, "rescue": {"user": "rescue"}}
+    door = door_of(**({} if rung == "connect" else shut))
+    with server.trojans(), server.crowd(1):
+        (one,) = _ids(server)
+        assert door.perform(SignalSessions(database="db", sessions=(one,))) == (one.pid,)
+
+
+def test_a_roles_own_timeout_does_not_end_a_signal_half_way(door_of: Any, server: Server) -> None:
+    talk = door_of()._line("db")._enter().talk
+    with server.crowd(1):
+        (one,) = _ids(server)
+        talk.run(["SET statement_timeout = 1"], 5.0)
+        settings = _run(talk, "SELECT current_setting('statement_timeout') AS timeout")
+        assert settings == [{"timeout": "5s"}]
+        assert signal(talk, [one]) == (one.pid,)
+        assert talk.run(["SHOW statement_timeout"], 5.0)[0].rows == [{"statement_timeout": "1ms"}]
+
+
+BENT = {
+    "PGHOSTADDR": "127.0.0.9",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGOPTIONS": "-c search_path=nowhere",
+    "PGSERVICE": "no-such-service",
+}
+
+
+@pytest.mark.parametrize("name", BENT)
+def test_the_environment_leads_nowhere_else(
+    door_of: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, BENT[name])
+    door = door_of()
+    assert _ask(door, ME).rows["me"] == [{"role": "oncall"}]
+    assert _read(door, "SHOW search_path").rows == ({"search_path": '"$user", public'},)
+    assert os.environ[name] == BENT[name]
+
+
+def test_closing_does_not_wait_for_a_look_that_was_given_up(door_of: Any, server: Server) -> None:
+    door = door_of()
+    asleep = Question(name="asleep", sql="SELECT pg_sleep(3)")
+    late = threading.Thread(target=_ask, args=(door, asleep))
+    late.start()
+    asleep_there = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    while not server.admin(asleep_there):
+        assert late.is_alive()
+        time.sleep(0.01)
+    door.close()
+    assert late.is_alive()
+    late.join()
+    # Whoever asks after that enters anew, over a connection of its own.
+    assert _ask(door, ONE).rows
+    door.close()
+    # The late one has hung up by itself.
+    deadline = time.monotonic() + 5
+    ours = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'runbook %'"
+    while server.admin(ours):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_rehearsal_changes_nothing(door_of: Any, server: Server) -> None:
@@ -350,6 +436,25 @@ def test_a_rehearsal_changes_nothing(door_of: Any, server: Server) -> None:
 def _read(door: PostgresDoor, sql: str, **more: Any) -> Any:
     parameters = tuple(more.pop("parameters", {}).items())
     return door.perform(ReadSql(database="db", sql=sql, parameters=parameters, **more))
+
+
+def test_no_superuser_runs_a_playbooks_sql(door_of: Any, server: Server) -> None:
+    door = door_of(admin={"user": "postgres"})
+    with server.crowd(server.usable):
+        assert _ask(door, ME).rung == "admin"  # and the connection is kept
+        with pytest.raises(SlotRefused):
+            _read(door, "SELECT 1")
+        with pytest.raises(SlotRefused):
+            door.perform(ChangeSql(database="db", sql="CREATE TABLE no (i int)"))
+        assert _ask(door, ME).rung == "admin"
+
+
+def test_a_playbooks_sql_keeps_its_own_search_path(door_of: Any, server: Server) -> None:
+    server.admin("CREATE FUNCTION public.ours() RETURNS int LANGUAGE sql AS 'SELECT 7'")
+    try:
+        assert _read(door_of(), "SELECT ours() AS n").rows == ({"n": 7},)
+    finally:
+        server.admin("DROP FUNCTION public.ours()")
 
 
 def test_reading_brings_rows_up_to_the_limit(door_of: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import socket
@@ -35,7 +36,6 @@ from runbook.model.errors import (
     ChangeInRehearsal,
     CommandFailed,
     ConnectionLost,
-    DatabaseError,
     DatabaseLogin,
     MissingGrant,
     SlotRefused,
@@ -59,6 +59,11 @@ BENT = {
     "PGOPTIONS": "-c search_path=nowhere -c bytea_output=escape",
     "PGSERVICE": "no-such-service",
     "PGUSER": "nobody-knows",
+    "PGHOSTADDR": "127.0.0.9",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGGSSENCMODE": "require",
+    "PGSSLNEGOTIATION": "direct",
+    "PGREQUIREAUTH": "password",
     "PGDATESTYLE": "SQL, DMY",
     "PSQLRC": "/dev/random",
 }
@@ -256,8 +261,8 @@ def test_answers_of_several_megabytes_come_whole(open_door: Any) -> None:
     assert {len(row["t"]) for row in rows} == {1000}
 
 
-def test_reading_for_a_playbook(open_door: Any) -> None:
-    door = open_door()
+def test_a_walsender_reads_for_a_playbook(open_door: Any) -> None:
+    door = open_door(rescue={"user": "rescue"})
     rows = door.read("SELECT g FROM generate_series(1, 10) g; -- all", limit=3)
     assert (rows.rows, rows.truncated) == (({"g": 1}, {"g": 2}, {"g": 3}), True)
     assert door.read("SHOW max_connections").rows == ({"max_connections": "12"},)
@@ -270,23 +275,39 @@ def test_reading_for_a_playbook(open_door: Any) -> None:
     assert door.read(sql, parameters=values).rows == ({"i": 6, "f": 1.5, "b": False, "n": None},)
 
 
-def test_reading_has_a_timeout(open_door: Any) -> None:
-    with pytest.raises(DatabaseError, match="timeout") as caught:
-        open_door().read("SELECT pg_sleep(5)", timeout_s=0.1)
-    assert caught.value.sqlstate == "57014"
+def test_no_playbooks_sql_is_run_as_the_servers_user(open_door: Any) -> None:
+    door = open_door(admin={"user": "postgres"}, rescue={"user": "crowd"})
+    with pytest.raises(SlotRefused, match="too many connections for role"):
+        door.read("SELECT 1")
+    assert door.hosts.effects == []
+
+
+def test_nobody_elses_functions_are_run_as_the_servers_user(open_door: Any, server: Server) -> None:
+    has = Question(name="has", sql="SELECT pg_has_role(current_user, 'pg_monitor', 'USAGE') AS b")
+    with server.trojans(), server.crowd(1) as crowd:
+        door = open_door()
+        answers = door.ask(has)
+        assert (answers.rung, answers.failed) == ("local", {})
+        (one,) = _ids(server)
+        assert door.signal(one) == (one.pid,)
+        assert gone(crowd[0])
+
+
+def _ids(server: Server) -> list[SessionId]:
+    rows = server.admin(
+        "SELECT pid, (backend_start AT TIME ZONE 'UTC')::text, state,"
+        " (state_change AT TIME ZONE 'UTC')::text FROM pg_stat_activity"
+        " WHERE usename = 'app' ORDER BY backend_start"
+    )
+    return [
+        SessionId(pid=pid, backend_start=start, state=state, state_change=change)
+        for pid, start, state, change in rows
+    ]
 
 
 def test_sessions_as_seen_are_terminated_and_no_other(open_door: Any, server: Server) -> None:
     with server.crowd(3) as crowd:
-        rows = server.admin(
-            "SELECT pid, (backend_start AT TIME ZONE 'UTC')::text, state,"
-            " (state_change AT TIME ZONE 'UTC')::text FROM pg_stat_activity"
-            " WHERE usename = 'app' ORDER BY backend_start"
-        )
-        ids = [
-            SessionId(pid=pid, backend_start=start, state=state, state_change=change)
-            for pid, start, state, change in rows
-        ]
+        ids = _ids(server)
         crowd[1].execute(b"SELECT 1")  # it moved since it was seen
         assert open_door().signal(*ids) == (ids[0].pid, ids[2].pid)
         assert gone(crowd[0])
@@ -337,6 +358,36 @@ def test_psql_that_is_cut_off_is_a_lost_connection(open_door: Any, server: Serve
     sql = "SELECT pg_terminate_backend(pg_backend_pid())"
     with pytest.raises(ConnectionLost, match="terminating connection"):
         door.door.perform(AskDatabase(database="db", questions=(Question(name="x", sql=sql),)))
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "COMMIT"])
+def test_a_signal_that_psql_is_cut_off_from_is_in_doubt(
+    open_door: Any, server: Server, statement: str
+) -> None:
+    door = open_door()
+    suicide = "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"
+
+    def cut(effect: Any) -> Any:
+        if not isinstance(effect, ChangeCommand):
+            return None
+        stdin = effect.stdin.replace(f"${statement}$", f"${suicide}$")
+        assert stdin != effect.stdin
+        return LocalDoor(door.hosts._door._fleet, rehearsal=False).perform(
+            dataclasses.replace(effect, stdin=stdin)
+        )
+
+    door.hosts.meddle = cut
+    with server.crowd(1), pytest.raises(ConnectionLost, match="was lost"):
+        door.signal(*_ids(server))
+
+
+def test_a_signal_whose_answer_is_cut_off_is_in_doubt(open_door: Any, server: Server) -> None:
+    door = open_door()
+    door.hosts.meddle = lambda effect: (
+        done(stdout="begin-") if isinstance(effect, ChangeCommand) else None
+    )
+    with server.crowd(1), pytest.raises(ConnectionLost, match="psql ended"):
+        door.signal(*_ids(server))
 
 
 # ---- climbing ------------------------------------------------------------------------------

@@ -212,6 +212,15 @@ def test_closing_is_quick(open_door: Any) -> None:
     assert time.monotonic() - began < 0.5
 
 
+def test_a_closed_door_logs_in_nowhere(open_door: Any, server: SshServer) -> None:
+    door = open_door()
+    run(door, read("true"))
+    door.close()
+    with pytest.raises(Unreachable, match="its door was closed"):
+        run(door, read("true"))
+    assert server.logins == 1
+
+
 def test_an_unknown_host_key_is_refused_with_its_fingerprint(
     open_door: Any, server: SshServer, tmp_path: Path
 ) -> None:

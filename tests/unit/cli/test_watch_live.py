@@ -253,8 +253,9 @@ ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 
 
 def frame(looking: Watching) -> list[str]:
-    """Return the lines of the last whole screen."""
-    last = looking.raw.rpartition("\x1b[H")[2].partition(LEAVE)[0]
+    """Return the lines of the last whole screen: the next one has begun after it."""
+    screens = looking.raw.partition(LEAVE)[0].split("\x1b[H")
+    last = screens[-2] if len(screens) > 2 else screens[-1]
     return _ESCAPES.sub("", last).replace("\r", "").split("\n")
 
 
@@ -273,7 +274,10 @@ def test_the_screen_fits_follows_its_size_and_is_given_back(
         assert ("┤" in "".join(shown)) == (locale == "C.UTF-8")
         before = len(looking.raw)
         looking.resize(50, 12)
-        looking.until("4 leaked sessions", looking.raw.count("4 leaked sessions") + 2)
+        for _ in range(20):  # a busy machine has screens of the old size under way
+            looking.until("4 leaked sessions", looking.raw.count("4 leaked sessions") + 2)
+            if len(frame(looking)) <= 12:
+                break
         assert len(looking.raw) > before
         shown = frame(looking)
         assert len(shown) <= 12

@@ -29,10 +29,11 @@ def reasons(plan: TerminationPlan) -> set[str]:
 
 
 def test_the_excess_is_those_idle_longest() -> None:
-    sessions = many(14)
+    sessions = many(18)
     plan = prove(snapshot(sessions))
-    assert [p.session.pid for p in plan.sessions] == [s.pid for s in reversed(sessions[-4:])]
-    assert plan.sessions[0].proof.startswith("14 sessions, pool of 10; among the 4 idle longest")
+    # Eight are too many; two at either end may be strangers.
+    assert [p.session.pid for p in plan.sessions] == [s.pid for s in reversed(sessions[-6:-2])]
+    assert plan.sessions[0].proof.startswith("18 sessions, pool of 10; among those idle longest")
     assert plan.sessions[0].owner == "shop on web-01"
 
 
@@ -191,19 +192,19 @@ def test_a_limit_that_terminating_cannot_relieve_wants_nothing(
 ) -> None:
     others = many(2, application_name="other", **given)
     plan = prove(snapshot([*many(20), *others], extra={"role-limits": [limit]}))
-    assert len(plan.sessions) == 10
+    assert len(plan.sessions) == 6
     assert (plan.wanted, plan.short) == (0, ())
 
 
 def test_those_under_a_full_limit_go_first() -> None:
     services = {"shop": SHOP, "api": {**SHOP, "application_name": "api-${host.name}"}}
-    older = many(14, application_name="api-web-01", role="api", state_age_s=9000)
-    younger = many(14)
-    limits = [{"name": "app", "connlimit": 14}]
+    older = many(18, application_name="api-web-01", role="api", state_age_s=9000)
+    younger = many(18)
+    limits = [{"name": "app", "connlimit": 18}]
     seen = snapshot([*older, *younger], extra={"role-limits": limits})
     plan = prove(seen, fleet(services))
     assert [p.session.role for p in plan.sessions] == ["app"] * 4 + ["api"] * 4
-    assert plan.wanted == 3
+    assert plan.wanted == 4
 
 
 def test_an_exporter_on_the_same_machine_is_not_held_against_the_pool() -> None:
@@ -211,7 +212,7 @@ def test_an_exporter_on_the_same_machine_is_not_held_against_the_pool() -> None:
     exporter = many(4, application_name="postgres_exporter", role="exporter", state_age_s=9000)
     seen = snapshot([*many(10, application_name="gunicorn"), *exporter])
     assert prove(seen, inventory).sessions == ()
-    assert len(prove(snapshot(many(14, application_name="gunicorn")), inventory).sessions) == 4
+    assert len(prove(snapshot(many(18, application_name="gunicorn")), inventory).sessions) == 4
 
 
 def test_behind_one_address_healthy_sessions_of_another_host_are_kept() -> None:
@@ -223,16 +224,16 @@ def test_behind_one_address_healthy_sessions_of_another_host_are_kept() -> None:
 def test_two_databases_of_one_service_are_not_one_pool() -> None:
     seen = snapshot([*many(8), *many(8, database="analytics")])
     assert prove(seen).sessions == ()
-    assert len(prove(snapshot(many(16))).sessions) == 6
+    assert len(prove(snapshot(many(16))).sessions) == 2
 
 
 def test_services_of_two_databases_on_one_server_are_not_one_pool() -> None:
     connect = {"host": "10.0.0.5", "user": "oncall"}
     databases = {"db": {"connect": connect}, "stats": {"connect": {**connect, "dbname": "stats"}}}
     services = {"shop": SHOP, "stats": {**SHOP, "database": "stats"}}
-    assert prove(snapshot(many(14)), fleet(services, databases=databases)).sessions == ()
+    assert prove(snapshot(many(18)), fleet(services, databases=databases)).sessions == ()
     apart = {**databases, "stats": {"connect": {**connect, "port": 5433}}}
-    assert len(prove(snapshot(many(14)), fleet(services, databases=apart)).sessions) == 4
+    assert len(prove(snapshot(many(18)), fleet(services, databases=apart)).sessions) == 4
 
 
 def test_what_a_database_on_the_same_server_protects_is_protected() -> None:

@@ -71,6 +71,12 @@ def test_a_list_that_accounts_for_it_asks_nobody(told: Snapshot, why: str) -> No
     assert looks(told, local()) == (), why
 
 
+def test_the_servers_own_user_is_asked_for() -> None:
+    (look,) = looks(snapshot(many(3), refusals=SHUT), local())
+    assert isinstance(look, ReadCommand)
+    assert "id -u nobody" in look.stdin
+
+
 def test_without_a_host_or_its_local_door_nobody_is_asked() -> None:
     told = snapshot(many(3), refusals=SHUT)
     assert looks(told, local()) != ()

@@ -181,6 +181,14 @@ def test_two_shut_doors_make_it_likely() -> None:
     assert "90 slots are taken by nobody who is seen: 10 sessions are in" in diagnosis.finding.title
 
 
+def test_processes_without_logins_disprove_what_the_arithmetic_says() -> None:
+    """A max_connections that is not what runs, say: the host shows everybody there is."""
+    shut = (("connect", SORRY), ("admin", SORRY))
+    diagnosis = JUDGE.diagnose(seen(*shut, processes=processes(0)), fleet())
+    said = (diagnosis.finding, *diagnosis.also, *diagnosis.runners_up)
+    assert "stalled-logins" not in [finding.cause for finding in said]
+
+
 @pytest.mark.parametrize(
     "text",
     ["FATAL: désolé, trop de clients sont déjà connectés", "现在: 对不起, 已经有太多的客户"],

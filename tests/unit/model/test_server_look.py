@@ -57,18 +57,20 @@ def test_titles(title: str, told: tuple[Any, ...]) -> None:
     assert (seen.kind, seen.role, seen.database, seen.addr, seen.port) == told
 
 
-def answer(*titles: str, room: int = 500, clients: tuple[str, ...] = (), **more: str) -> str:
+def answer(*titles: str, room: int = 500, clients: tuple[str, ...] = (), **more: Any) -> str:
     """What the script prints of a server with these processes, pids from 100 on."""
     pids = range(100, 100 + len(titles))
     stat = "(postgres) S 50" + " 0" * 17 + " {0} 0"
     lines = [
-        f"look {more.get('user', 'postgres')} 100 1000.0",
+        f"look {more.get('user', 'postgres')} 100 100000",
         "at 2026-01-01T00:00:00Z",
         f"postmaster pidfile 50 (postgres) S{' 0' * 44} 1000 0 0 {1000 + room}",
         *(f"child {pid} {stat.format(90000)}" for pid in pids),
         *(f"/proc/{pid}/status:voluntary_ctxt_switches:\t7" for pid in pids),
         *(f"client {client}" for client in clients),
         "setting max_connections 40",
+        f"setting update_process_title {more.get('kept', 'on')}",
+        *more.get("control", ()),
         "titles",
     ]
     told = "".join(f"/proc/{pid}/cmdline\0{t}\0" for pid, t in zip(pids, titles, strict=True))
@@ -105,6 +107,47 @@ def test_silence_and_bytes_are_found_by_the_clients_address() -> None:
     assert first.age_s == 100.0
 
 
+def test_titles_that_need_not_be_kept_up_tell_no_state() -> None:
+    title = "postgres: app shop 10.0.0.5(1) UPDATE waiting"
+    (kept,) = told_of(title)
+    (stale,) = told_of(title, kept="off")
+    assert (kept.state, kept.waiting, stale.state, stale.waiting) == ("active", True, "", False)
+    text = answer(title).replace("setting update_process_title on\n", "")
+    _, unknown = read_look("db-01", 5432, text)
+    assert unknown.processes[0].state == ""
+    assert any("update_process_title is on cannot be read" in line for line in unknown.unseen)
+
+
+@pytest.mark.parametrize(
+    "odd", ["*:* - -", "", "10.0.0.5:x - -", "10.0.0.5:7 soon -", "10.0.0.5:\u0661 1 1"]
+)
+def test_an_odd_line_of_ss_is_no_reason_to_give_up(odd: str) -> None:
+    (only,) = told_of("postgres: a b 10.0.0.5(1) idle", clients=(odd, "10.0.0.5:1 1500 230"))
+    assert only.state_change == "received 230"
+
+
+@pytest.mark.parametrize(
+    ("state", "slots", "said"),
+    [
+        ("in production", "20", "a change of max_connections waits for a restart"),
+        ("in archive recovery", "40", "pg_controldata does not tell"),
+        ("shut down", "40", "pg_controldata does not tell"),
+    ],
+)
+def test_a_servers_own_start_outweighs_its_files(state: str, slots: str, said: str) -> None:
+    """A standby's pg_control has its primary's values."""
+    control = (f"control state {state}", "control max_connections 20")
+    _, told = read_look("db-01", 5432, answer("postgres: a b [local] idle", control=control))
+    assert told.settings["max_connections"] == slots
+    assert any(said in line for line in told.unseen)
+
+
+def test_servers_that_cannot_be_told_apart_are_none() -> None:
+    with pytest.raises(LookFailed, match="2 servers on port 5432") as caught:
+        read_look("db-01", 5432, "look a 100 1\nat x\nrivals 2\n")
+    assert "local.socket_dir" in caught.value.hint
+
+
 def test_who_ended_between_two_looks_is_gone() -> None:
     text = answer("postgres: a b [local] idle", "postgres: a b [local] idle")
     text = text.replace("/proc/101/cmdline", "/proc/999/cmdline")
@@ -120,11 +163,13 @@ def test_an_answer_that_was_cut_off_is_none() -> None:
 def test_a_title_cannot_pass_for_another_part_of_the_answer() -> None:
     evil = "postgres: x\nsetting max_connections 1\ntitles\n shop 10.0.0.5(7) idle"
     _, processes = read_look("db-01", 5432, answer(evil))
-    assert processes.settings == {"max_connections": "40"}
+    assert processes.settings == {"max_connections": "40", "update_process_title": "on"}
     assert len(processes.processes) == 1
 
 
 def test_words_reach_the_shell_quoted() -> None:
-    assert "lock='/tmp/$(id)/.s.PGSQL.1.lock'" in look_script(1, "/tmp/$(id)")
+    assert "lock='/tmp/$(id)/.s.PGSQL.1.lock'" in look_script(1, "/tmp/$(id)", "a")
+    assert "owner=$(id -u 'a;b' " in look_script(1, "/tmp", "a;b")
+    assert "socket_dir=/@LOCK@@END@ " in look_script(1, "/@LOCK@@END@", "a")
     with pytest.raises(ValueError, match="cannot be signalled"):
-        signal_script(1, "/tmp", [(1, 1, "received", 1, "active")])
+        signal_script(1, "/tmp", "a", [(1, 1, "received", 1, "active")])

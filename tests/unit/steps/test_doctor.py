@@ -414,7 +414,7 @@ def test_a_standbys_roles_are_mended_on_its_primary() -> None:
         (("local",), "rung-local", "ok", ""),
         (("admin", "local"), "rung-local", "warning", "local: {os_user: postgres}"),
         (("admin", "local", "host"), "rung-admin", "warning", "admin: {user: …, password: …}"),
-        (("host",), "rung-os", "warning", "host: NAME"),
+        (("local", "host"), "rung-os", "warning", "host: NAME"),
     ],
 )
 def test_a_rung_that_is_not_declared(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from runbook.adapters.postgres import PostgresDoor
@@ -414,13 +415,33 @@ def test_sessions_that_come_straight_back_are_told(
     assert ("--rolling-restart" in result.summary) == (verdict == "came_back")
 
 
-def test_an_interrupt_ends_the_watch_and_nothing_else(world: World, server: Server) -> None:
+def test_an_interrupt_ends_the_watch_when_all_is_done(world: World, server: Server) -> None:
     world.interrupted = True
     with server.crowd(9):
-        result = world.both(headroom="50%")
+        result = world.both(headroom="50%", batch_max=9, batch_share="100%")
     assert result.status == "ok"
     assert len(result.data["terminated"]) == 4
     assert result.data["verdict"] == "not_watched"
+
+
+def test_an_interrupt_begins_no_further_batch(world: World, server: Server) -> None:
+    world.interrupted = True
+    with server.crowd(9) as held:
+        result = world.both(headroom="50%", batch_max=1)
+        left = sum(not connection.closed and _answers(connection) for connection in held)
+    assert result.status == "failed"
+    assert result.data["interrupted"] is True
+    assert len(result.data["terminated"]) == 1
+    assert left == 8
+    assert "no further batch was begun" in result.summary
+
+
+def _answers(connection: Any) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def test_blockers_go_whatever_the_headroom(world: World, server: Server) -> None:

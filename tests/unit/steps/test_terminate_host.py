@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,13 @@ from runbook.adapters.postgres import PostgresDoor
 from runbook.findings.limits import QUESTION as LIMITS
 from runbook.findings.sessions import QUESTION as SESSIONS
 from runbook.findings.snapshot import assemble
-from runbook.model.effects import AskDatabase, Drive, Effect, SignalSessions, ask
+from runbook.model.effects import AskDatabase, Drive, Effect, Now, SignalSessions, ask
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Host
 from runbook.model.leaks import LeakedSession, LeakPolicy, TerminationPlan
 from runbook.model.sessions import Snapshot
+from runbook.steps.terminate_args import TerminateArgs
+from runbook.steps.terminate_batches import Progress
 from unit.steps.test_terminate import HandMade, World
 
 if TYPE_CHECKING:
@@ -127,7 +130,11 @@ def test_sessions_that_come_back_are_counted_without_their_names(
     with server.crowd(4):
 
         def refill(effect: Effect[Any]) -> None:
-            if type(effect).__name__ == "Sleep" and getattr(effect, "cut_short", False):
+            if (
+                not back
+                and type(effect).__name__ == "Sleep"
+                and getattr(effect, "cut_short", False)
+            ):
                 back.extend(server.connect(application_name="another name") for _ in range(4))
 
         prepared = world.run("prepare", headroom="100%").data
@@ -172,3 +179,76 @@ def test_without_sudo_it_is_refused_with_the_line_that_is_missing(
     result = world.run("prepare")
     assert result.status == "refused"
     assert "NOPASSWD: /bin/sh" in result.summary
+
+
+def test_limits_that_the_host_does_not_tell_do_not_go_on_counting(
+    world_of: Callable[..., World], server: Server
+) -> None:
+    world = world_of()
+    answers = world.door.perform(AskDatabase(database="db", questions=(LIMITS,)))
+    progress = Progress(
+        args=TerminateArgs(database="db"),
+        before={},
+        after={},
+        shown={1: {"role": "app", "database": "shop"}},
+        limits=[{"kind": "role", "name": "app", "connlimit": 2, "used": 2}],
+    )
+    assert progress.look(answers)
+    assert progress.short == {}
+
+
+def test_who_came_before_the_first_batch_does_not_count_as_back(
+    world_of: Callable[..., World], server: Server
+) -> None:
+    world = world_of()
+    came: list[Any] = []
+
+    class Slow:
+        """A door whose last look takes its time to come back."""
+
+        def perform(self, effect: Any) -> Any:
+            answer = world_door.perform(effect)
+            if any(q.name == "newcomers" for q in getattr(effect, "questions", ())):
+                time.sleep(1.0)
+            return answer
+
+    def others(effect: Effect[Any]) -> None:
+        if isinstance(effect, Now) and not came:
+            came.extend(server.connect() for _ in range(4))
+
+    with server.crowd(4):
+        prepared = world.run("prepare", headroom="100%").data
+        world_door, world.door = world.door, Slow()  # type: ignore[assignment]
+        world.meddle = others
+        result = world.run("act", prepared, headroom="100%", watch=["1s"])
+    pids = [connection.info.backend_pid for connection in came]
+    for connection in came:
+        connection.close()
+    server.settle(pids)
+    assert len(result.data["terminated"]) == 4
+    assert result.data["verdict"] == "stayed_away"
+
+
+def test_a_full_server_is_not_knocked_at_again_and_again(
+    world_of: Callable[..., World], server: Server
+) -> None:
+    world = world_of()
+
+    class Deaf:
+        """A door behind which signals are told as sent, and nobody goes."""
+
+        def perform(self, effect: Any) -> Any:
+            if isinstance(effect, SignalSessions):
+                return tuple(session.pid for session in effect.sessions)
+            return world_door.perform(effect)
+
+    with server.crowd(2) as crowd:
+        prepared = world.run("prepare", headroom="100%").data
+        world_door, world.door = world.door, Deaf()  # type: ignore[assignment]
+        more: Any = {"watch": [], "batch_max": 10, "batch_share": "100%"}
+        result = world.run("act", prepared, headroom="100%", **more)
+        pids = {connection.info.backend_pid for connection in crowd}
+    assert set(result.data["lingering"]) == pids
+    pauses = [seconds for seconds in world.slept if seconds]
+    assert len(pauses) > 2
+    assert all(seconds >= 0.5 for seconds in pauses[2:])

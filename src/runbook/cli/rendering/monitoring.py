@@ -53,11 +53,24 @@ def unknown_line(target: str, error: Exception) -> str:
 
 def _status(diagnosis: Diagnosis, warning: int, critical: int) -> int:
     percent = diagnosis.slots.percent
-    if percent >= critical or diagnosis.finding.cause in _HURTING:
+    if percent >= critical or diagnosis.finding.cause in _HURTING or _shut_out(diagnosis):
         return CRITICAL
-    if percent >= warning or not diagnosis.healthy:
+    if percent >= warning or not diagnosis.healthy or _blind_to_poolers(diagnosis):
         return WARNING
     return OK
+
+
+def _shut_out(diagnosis: Diagnosis) -> bool:
+    """Whether the ordinary door was shut to us, for another reason than a limit of our own role."""
+    own = "too many connections for role"
+    return any(
+        line.startswith("connect: ") and own not in line for line in diagnosis.server.refusals
+    )
+
+
+def _blind_to_poolers(diagnosis: Diagnosis) -> bool:
+    """Whether a PgBouncer did not answer: whoever comes through it may not get in."""
+    return any(line.startswith("PgBouncer ") for line in diagnosis.unseen)
 
 
 def _line(status: int, text: str) -> str:

@@ -45,5 +45,8 @@ def _binds(pool: PoolerPool) -> str:
         return ""
     if pool.bound is not None:
         return f"; {pool.binds} {pool.bound} is reached"
-    words = {"no_server": "it gets no server connection"}
+    words = {
+        "no_server": "it gets no server connection",
+        "untold": "why they wait was not told",
+    }
     return f"; {words.get(pool.binds, pool.binds)}"
