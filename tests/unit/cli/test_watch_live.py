@@ -276,10 +276,10 @@ def test_the_screen_fits_follows_its_size_and_is_given_back(
         looking.resize(50, 12)
         for _ in range(20):  # a busy machine has screens of the old size under way
             looking.until("4 leaked sessions", looking.raw.count("4 leaked sessions") + 2)
-            if len(frame(looking)) <= 12:
+            shown = frame(looking)
+            if len(shown) <= 12:
                 break
         assert len(looking.raw) > before
-        shown = frame(looking)
         assert len(shown) <= 12
         assert max(map(len, shown)) <= 50
         assert looking.end() == 0
