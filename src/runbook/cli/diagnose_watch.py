@@ -186,8 +186,12 @@ class _Screen:
         from runbook.cli.rendering.consoles import results
 
         self._size = _size()
+        console = results()
+        if all(self._size):
+            # COLUMNS and LINES of the environment are those of a moment long ago.
+            console.size = self._size
         if self._live is None:
-            self._live = Live(console=results(), screen=True, auto_refresh=False)
+            self._live = Live(console=console, screen=True, auto_refresh=False)
             self._live.start()
         self._live.update(Group(*self._lines(watched)), refresh=True)
 
