@@ -44,6 +44,8 @@ def owner_changes(previous: Diagnosis, now: Diagnosis) -> tuple[OwnerChange, ...
     Owners are the declared pools, and everyone else together; where no pools are declared, the
     applications by their names.
     """
+    if (previous.server.rung == "os") != (now.server.rung == "os"):
+        return ()  # seen by its processes alone, a session is known by other marks
     then, today = _held(previous), _held(now)
     if _declared(then) != _declared(today):
         then, today = _alike(_by_service(then), _by_service(today))
@@ -69,8 +71,10 @@ def server_changes(previous: Diagnosis, now: Diagnosis) -> Iterator[str]:
     if before.in_recovery != after.in_recovery:
         was, is_now = ("standby", "primary") if before.in_recovery else ("primary", "standby")
         yield f"a {was} answered then, a {is_now} now"
-    if before.version and after.version and before.version != after.version:
-        yield f"version {before.version} -> {after.version}"
+    # A distribution's suffix is told by SQL, and not by the server's binary.
+    was, is_now = (server.version.partition(" ")[0] for server in (before, after))
+    if was and is_now and was != is_now:
+        yield f"version {was} -> {is_now}"
     limits = (previous.slots.max_connections, now.slots.max_connections)
     if limits[0] != limits[1]:
         yield f"max_connections {limits[0]} -> {limits[1]}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runbook.findings.comparison import compare
+from runbook.findings.comparison import compare, owner_changes
 from unit.findings.world import JUDGE, SHOP, fleet, many, session, snapshot
 
 if TYPE_CHECKING:
@@ -91,3 +92,12 @@ def test_nothing_is_guessed_where_a_start_was_not_told() -> None:
 def test_a_clock_that_went_backwards_gives_no_age() -> None:
     before = seen([session()], server_time="2026-01-01T09:00:00Z")
     assert compare(before, seen([session()])).seconds is None
+
+
+def test_owners_are_not_compared_between_the_server_and_its_processes() -> None:
+    sql = JUDGE.diagnose(snapshot(many(20)), fleet())
+    bare = [replace(s, application_name="", query="") for s in many(5)]
+    host = JUDGE.diagnose(replace(snapshot(bare), rung="os"), fleet())
+    assert owner_changes(sql, host) == ()
+    assert owner_changes(host, sql) == ()
+    assert owner_changes(sql, JUDGE.diagnose(snapshot(many(5)), fleet()))
