@@ -142,7 +142,7 @@ def test_the_host_alone_with_every_slot_taken(lab: Lab, runbook: Command) -> Non
         assert [line.split(":")[0] for line in refusals] == ["connect", "local", "rescue"]
         assert "max_wal_senders" in refusals[2]
         told = heal(runbook, "os")
-        assert told["headroom_reached"] is True
+        assert told["headroom_reached"] is True, told
         assert "operating system alone" in told["blind"]
     assert len(told["terminated"]) == ORDINARY - told["after"]["used"]
     # By SQL again, the same sessions are where the termination says that they are.

@@ -11,8 +11,9 @@ shown. So "nothing touched that was not shown" hangs on no step's discipline.
 
 from __future__ import annotations
 
+import hashlib
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -100,6 +101,20 @@ class HttpReply:
     seconds: float
     #: False when the question itself could not be put: no such name, an untrusted certificate.
     asked: bool = True
+    #: Header -> value, names in lower case; values of a header that came twice joined by ", ".
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TcpReply:
+    """Whether a TCP connection could be opened."""
+
+    opened: bool
+    #: Why it was not; "" when it was.
+    error: str
+    seconds: float
+    #: The first line that the other side sent, when one was waited for.
+    banner: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,9 +162,28 @@ class HttpGet(Observe[HttpReply]):
 
     url: str
     timeout_s: float
+    #: Sent along; never a secret.
+    headers: tuple[tuple[str, str], ...] = ()
+    #: Whether an https certificate must be valid; and a file of the authorities that count.
+    verify: bool = True
+    ca_file: str | None = None
 
     def sentence(self) -> str:
         return f"GET {self.url}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TcpConnect(Observe[TcpReply]):
+    """Open a TCP connection from this machine, and close it. Never raises for an answer."""
+
+    host: str
+    port: int
+    timeout_s: float
+    #: Wait for a first line of the other side, as SMTP or SSH send one.
+    banner: bool = False
+
+    def sentence(self) -> str:
+        return f"connect to {self.host}:{self.port}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -333,6 +367,55 @@ class Say(Observe[None]):
         return f"{self.stage}: {self.text}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note(Observe[None]):
+    """Keep in the journal what a resume will need; on disk before the next Change is made.
+
+    Later notes of a task lie over earlier ones, key by key; see `Crashed.notes`.
+    """
+
+    data: Mapping[str, Any]
+
+    def sentence(self) -> str:
+        return f"note {', '.join(self.data)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owe(Observe[None]):
+    """Write down, before the Change that causes it, what the run will owe; on disk on return.
+
+    Raises (into the step): `Refused` when it cannot be kept. Then the change must not be made.
+    """
+
+    #: Unique in the run: `undrain app-1`.
+    key: str
+    what: str
+    by_hand: tuple[str, ...] = ()
+    #: What the phase `settle` needs.
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def sentence(self) -> str:
+        return f"owe: {self.what}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paid(Observe[None]):
+    """Write down that what was owed under `key` is owed no longer."""
+
+    key: str
+
+    def sentence(self) -> str:
+        return f"paid: {self.key}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interrupted(Observe[bool]):
+    """Ask whether somebody wants the run to stop."""
+
+    def sentence(self) -> str:
+        return "look whether somebody wants it to stop"
+
+
 # ---- changes -------------------------------------------------------------------------------
 
 
@@ -405,3 +488,52 @@ class ChangeSql(Change[Rows]):
 
     def footprint(self) -> frozenset[str]:
         return frozenset({f"{self.database}: {' '.join(self.sql.split())} {list(self.parameters)}"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PutFile(Change[CommandOutcome]):
+    """Write a small file on a host, whole or not at all, if it is still as it was shown.
+
+    The new content is written beside the old one and moved over it. The exit code is 0 when it
+    was written, 3 when the file is no longer as `expected` says (nothing was written).
+    """
+
+    host: str
+    path: str
+    content: str
+    #: The sha256 of what is replaced, "" for a file that is not there yet.
+    expected: str
+    #: Where the old content is kept; None keeps none.
+    backup: str | None = None
+    #: As in chmod and chown; None leaves them as they are.
+    mode: str | None = None
+    owner: str | None = None
+    sudo: bool = False
+    timeout_s: float = 30.0
+
+    def sentence(self) -> str:
+        return f"on {self.host}: write {self.path}"
+
+    def footprint(self) -> frozenset[str]:
+        digest = hashlib.sha256(self.content.encode()).hexdigest()[:12]
+        return frozenset({f"{self.host}: write {self.path} (sha256 {digest})"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpPost(Change[HttpReply]):
+    """One POST from this machine, to tell somebody something. Never raises for an answer."""
+
+    #: The address, or where the inventory or the playbook says that it is found: webhooks' URLs
+    #: are secrets.
+    url: str | Secret
+    #: What people are shown in its place.
+    shown: str
+    body: str
+    content_type: str = "application/json"
+    timeout_s: float = 10.0
+
+    def sentence(self) -> str:
+        return f"POST to {self.shown}"
+
+    def footprint(self) -> frozenset[str]:
+        return frozenset({f"POST to {self.shown}"})

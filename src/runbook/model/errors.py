@@ -46,6 +46,7 @@ class ExitCode:
     REFUSED = 3
     UNKNOWN = 4
     LOCKED = 5
+    WAITING = 6
     INTERRUPTED = 130
 
 

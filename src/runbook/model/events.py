@@ -14,6 +14,12 @@ from typing import Any, Literal
 #: task_finished  a task ended                              data: result
 #: asked          a confirmation was asked for              data: touches, hash
 #: answered       ... and answered                          data: yes, by
+#: noted          a task kept what a resume will need       data: what the step wrote
+#: owed           the run owes something to the world (synced)  data: an Obligation
+#: paid           ... and does no longer                    data: key
+#: interrupted    somebody asked it to stop                 data: by (a signal, a person)
+#: resumed        another process took the run up           data: by, pid, choices
+#: locked         a lock was taken, or stolen               data: lock, how, from
 #: finished       the run ended                             data: status, reason
 Kind = Literal[
     "planned",
@@ -25,6 +31,12 @@ Kind = Literal[
     "task_finished",
     "asked",
     "answered",
+    "noted",
+    "owed",
+    "paid",
+    "interrupted",
+    "resumed",
+    "locked",
     "finished",
 ]
 

@@ -190,18 +190,74 @@ class HttpGate(Closed):
     url: str
     status: Annotated[int, Field(ge=100, le=599)] = 200
     contains: str | None = Field(None, description="text that the body must contain")
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="headers that the answer must have, with these values"
+    )
+    send: dict[str, str] = Field(
+        default_factory=dict, description="headers to send along, such as Host; never a secret"
+    )
+    verify: bool = Field(True, description="an https certificate must be valid")
+    ca_file: str | None = Field(None, description="the authorities that may sign it")
     timeout: Duration = 5.0
 
 
+class TcpGate(Closed):
+    """A TCP connection from the machine that runs runbook."""
+
+    port: str | int = Field(description="a port, or ${host.vars.NAME}")
+    host: str = Field("${host.address}", description="where to")
+    banner: str | None = Field(None, description="text that the first line must contain")
+    timeout: Duration = 5.0
+
+
+class SystemdGate(Closed):
+    """A unit that runs, has not been restarted, and is not about to hit its start limit."""
+
+    unit: str | None = Field(None, description="the unit; the service's own, if left out")
+    stable: Duration = Field(0.0, description="it must have been up for this long")
+
+
+class CommandGate(Closed):
+    """A command on the host that only reads, and says by its exit code whether all is well."""
+
+    argv: Argv
+    exit_code: int = 0
+    contains: str | None = Field(None, description="text that its output must contain")
+    sudo: bool = False
+    timeout: Duration = 15.0
+
+
+class SqlGate(Closed):
+    """A statement that only reads; well when its first value is true (or not zero)."""
+
+    database: Name | None = Field(None, description="the service's own, if left out")
+    sql: str
+    timeout: Duration = 10.0
+
+
+class ReleasedGate(Closed):
+    """The database has room: so many usable slots are free, or so large a share of them."""
+
+    database: Name | None = Field(None, description="the service's own, if left out")
+    free: Floor = Field("1", description="slots that must be free: a count, or a share of usable")
+
+
 class Gate(Closed):
-    """A question that must be answered well before a host counts as healthy."""
+    """A question that must be answered well before a host counts as healthy; exactly one kind."""
 
     http: HttpGate | None = None
+    tcp: TcpGate | None = None
+    systemd: SystemdGate | None = None
+    command: CommandGate | None = None
+    sql: SqlGate | None = None
+    pg_released: ReleasedGate | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if self.http is None:
-            raise ValueError("a gate needs a kind: http")
+        given = [kind for kind in type(self).model_fields if getattr(self, kind) is not None]
+        if len(given) != 1:
+            kinds = ", ".join(type(self).model_fields)
+            raise ValueError(f"a gate is exactly one of: {kinds}")
         return self
 
 
@@ -258,6 +314,54 @@ class Rolling(Closed):
     )
 
 
+class DrainCommands(Closed):
+    """Take a host out of rotation by commands of one's own."""
+
+    on: str | None = Field(
+        None,
+        description="the inventory host that they run on, such as a load balancer;"
+        " the host itself, if left out",
+    )
+    drain: Argv = Field(description="takes the host out; ${host.name} and its like are filled in")
+    undrain: Argv = Field(description="puts it back; may be run twice")
+    status: Argv | None = Field(
+        None, description="exits 0 while the host is in rotation, 1 while it is not"
+    )
+    sudo: bool = False
+    timeout: Duration = 30.0
+
+
+class DrainHaproxy(Closed):
+    """Take a host out of rotation by HAProxy's runtime socket."""
+
+    on: tuple[Name, ...] | Name = Field(description="the inventory hosts that run HAProxy")
+    socket: str = "/run/haproxy/admin.sock"
+    backend: str
+    server: str = Field("${host.name}", description="the server's name in the backend")
+    sudo: bool = True
+    timeout: Duration = 15.0
+
+
+class Drain(Closed):
+    """How a host is taken out of rotation before its restart, and put back after."""
+
+    command: DrainCommands | None = None
+    haproxy: DrainHaproxy | None = None
+    connections: Argv | None = Field(
+        None, description="a command on the host that prints how many connections are left"
+    )
+    at_most: Annotated[int, Field(ge=0)] = Field(
+        0, description="so many connections may be left: HAProxy's own count, or the command's"
+    )
+    deadline: Duration = Field(60.0, description="how long they may take to go")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.command is None) == (self.haproxy is None):
+            raise ValueError("a drain is exactly one of command or haproxy")
+        return self
+
+
 class Service(Closed):
     """An application that runs on hosts and holds database connections."""
 
@@ -273,6 +377,7 @@ class Service(Closed):
     )
     pool: Pool | None = None
     gates: tuple[Gate, ...] = ()
+    drain: Drain | None = None
     rolling: Rolling = Rolling()
     max_hosts: Annotated[int, Field(ge=1)] | None = Field(
         None, description="no run may restart more hosts than this; the smaller bound wins"
@@ -301,6 +406,9 @@ class Inventory(Closed):
     """The whole inventory, as read."""
 
     version: Literal[1]
+    environment: Name | None = Field(
+        None, description="prod, staging, …: part of the names of the locks on this machine"
+    )
     defaults: Defaults = Defaults()
     groups: dict[Name, Group] = Field(default_factory=dict)
     hosts: dict[Name, Host] = Field(default_factory=dict)

@@ -46,11 +46,29 @@ class Result:
         return self.status in {"ok", "rehearsed", "skipped", "not_exercised"}
 
 
+#: What stands beside the main line of a playbook.
+#:   main        one of its `steps`
+#:   on_failure  runs when the step `of` did not end well
+#:   always      runs at the end of every run that changed, or may have changed, anything
+Role = Literal["main", "on_failure", "always"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retry:
+    """Doing a step again: attempts in all, seconds between two, and what ends it well."""
+
+    times: int
+    delay_s: float
+    #: A CEL expression over `result`; None: until it ends well.
+    until: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
     """One step of a playbook with every value filled in."""
 
-    #: The step's name as a slug: stable, never positional.
+    #: The step's name as a slug: stable, never positional. `drain-caches[redis-1]` is one item of
+    #: a `for_each`; `relieve.terminate` is a step of the playbook that the step `relieve` includes.
     key: str
     name: str
     verb: str
@@ -69,6 +87,23 @@ class Node:
     after_crash: AfterCrash = "ask"
     #: What is locked while it changes something: `service shop`, `database prod-db-01`.
     lock: str | None = None
+    #: Which kind of thing its targets are; a change also takes a lock on the target itself.
+    target_kind: Literal["host", "database", "none"] = "none"
+    #: Whose parameters and saved results its conditions and arguments see: "" is the playbook
+    #: itself, else the key of the step that includes another one; see `Plan.scopes`.
+    scope: str = ""
+    #: The item of a `for_each`, known as `${item}` and `item`; and the key of the step that loops.
+    item: Any = None
+    loop: str | None = None
+    role: Role = "main"
+    #: The key of the step whose failure starts this one.
+    of: str | None = None
+    #: What a failure of it does to the run: "continue" lets the next step begin.
+    on_failure: Literal["stop", "continue"] = "stop"
+    retry: Retry | None = None
+    #: A question of its own, asked right before it acts.
+    confirm: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +118,8 @@ class Plan:
     nodes: tuple[Node, ...]
     rehearsal: bool
     parallel: int = 20
+    #: Parameters of included playbooks, by the key of the step that includes them.
+    scopes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; `plan_from_json` is its inverse."""
@@ -98,11 +135,13 @@ class Plan:
 
 def plan_from_json(data: dict[str, Any]) -> Plan:
     """Return the plan that `Plan.to_json` wrote."""
-    nodes = tuple(
-        Node(**{**node, "targets": tuple(node["targets"]), "batches": tuple(node["batches"])})
-        for node in data["nodes"]
-    )
-    return Plan(**{**data, "nodes": nodes})
+    return Plan(**{**data, "nodes": tuple(_node_from_json(node) for node in data["nodes"])})
+
+
+def _node_from_json(node: dict[str, Any]) -> Node:
+    retry = node.get("retry")
+    tuples = {key: tuple(node.get(key, ())) for key in ("targets", "batches", "tags")}
+    return Node(**{**node, **tuples, "retry": Retry(**retry) if retry else None})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,10 +159,47 @@ class Task:
     timeout_s: float
     #: Whether a Change may be made in this phase at all.
     changes: bool = False
-    #: Data of results that this task builds on: `prepared` (its own prepare), `peers`, ….
+    #: Data of results that this task builds on: `prepared` (its own prepare), `peers`, …. After a
+    #: crash the executor adds `crashed`, see `Crashed`.
     given: dict[str, Any] = field(default_factory=dict)
+    #: Seconds to wait before it begins (a retry's delay); an interrupt cuts the wait short.
+    wait_s: float = 0.0
+    #: See `Node.target_kind`.
+    target_kind: Literal["host", "database", "none"] = "none"
     #: Footprints that were shown and confirmed; a Change outside of them is refused.
     shown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crashed:
+    """What the journal has of a task that lost its process, or ended without a clear outcome.
+
+    A phase finds it as plain data in `ctx.given["crashed"]`, and observes before it does anything.
+    """
+
+    #: Sentences of the Changes that were intended, in order; the last may or may not be made.
+    intended: tuple[str, ...] = ()
+    #: Sentences of those that were seen to be made.
+    changed: tuple[str, ...] = ()
+    #: All that the task kept by `Note`, later ones over earlier ones.
+    notes: dict[str, Any] = field(default_factory=dict)
+    #: The result that it ended with, where it ended at all: a failed host is looked at again.
+    result: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Obligation:
+    """Something that a run owes the world: what was drained is owed an undrain."""
+
+    #: Unique in the run: `undrain app-1`.
+    key: str
+    #: The task that owes it.
+    task: str
+    #: For people: what is owed, and the commands that do it by hand.
+    what: str
+    by_hand: tuple[str, ...] = ()
+    #: What the phase `settle` of the task's step needs to pay it.
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,13 +216,26 @@ class Confirm:
     key: str
     touches: tuple[str, ...]
     hash: str
+    #: plan: everything that the run will touch, once. step: a step's own `confirm`, asked right
+    #: before it acts. approval: the verb `approve`, for somebody else to answer.
+    kind: Literal["plan", "step", "approval"] = "plan"
+    #: The question, for the kinds step and approval.
+    prompt: str = ""
+    node: str | None = None
+    #: Who may answer, as `user` or `user@host`; empty: anybody who can reach the journal.
+    by: tuple[str, ...] = ()
+    #: Seconds after which nobody's yes counts any more; None never expires.
+    expires_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finish:
     """Command: the run is over."""
 
-    status: Literal["done", "failed", "halted", "refused", "unknown", "rehearsed", "interrupted"]
+    #: waiting: somebody has to answer first (`runs approve`); then the run is resumed.
+    status: Literal[
+        "done", "failed", "halted", "refused", "unknown", "rehearsed", "interrupted", "waiting"
+    ]
     reason: str = ""
     hint: str = ""
     #: Targets that a halted run never came to.

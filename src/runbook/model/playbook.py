@@ -21,6 +21,11 @@ ParameterType = Literal[
     "amount",
     "amounts",
     "hosts",
+    "host",
+    "unit",
+    "service",
+    "database",
+    "enum",
 ]
 
 
@@ -44,15 +49,51 @@ class TargetSpec(Closed):
     max: Annotated[int, Field(ge=1)] | None = Field(None, description="at most this many hosts")
 
 
+class RetrySpec(Closed):
+    """Do a step again until it ends well, or `until` holds."""
+
+    times: Annotated[int, Field(ge=2, le=100)] = Field(3, description="attempts in all")
+    delay: Duration = Field(5.0, description="the pause between two attempts")
+    until: str | None = Field(
+        None, description="a CEL expression over `result`, as in: result.exit_code == 0"
+    )
+
+
+Tag = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+
+
 class StepFrame(Closed):
     """What every step may say beside its verb."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=120)]
     when: str | None = Field(None, description="a CEL expression; the step is skipped when false")
     save: Slug | None = Field(
-        None, description="keep the result as steps.NAME for later conditions"
+        None, description="keep the result as steps.NAME for later conditions and arguments"
     )
     timeout: Duration | None = None
+    for_each: str | tuple[str | int | float | bool, ...] | None = Field(
+        None, description="do it once for each item, known as ${item}: a list, or ${params.NAME}"
+    )
+    retry: RetrySpec | None = Field(
+        None, description="do it again when it fails: a step that only looks, or may be repeated"
+    )
+    on_failure: Literal["stop", "continue"] | tuple[dict[str, Any], ...] = Field(
+        "stop",
+        description="stop: the run ends; continue: the next step begins, and the run ends as"
+        " failed; a list of steps: they run, then the run ends as failed",
+    )
+    confirm: str | None = Field(None, description="a question that is asked right before it acts")
+    tags: tuple[Tag, ...] = Field((), description="for `run --tags` and `--skip-tags`")
+
+
+class Needs(Closed):
+    """What must hold before a playbook may begin."""
+
+    runbook: str | None = Field(None, description="a version of runbook, as in: >=0.2")
+    grants: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")], ...] = (
+        Field((), description="roles that ours must be a member of, as in pg_signal_backend")
+    )
+    hosts: str | None = Field(None, description="a selector whose hosts must be reachable")
 
 
 class PlaybookFrame(Closed):
@@ -64,4 +105,8 @@ class PlaybookFrame(Closed):
     description: str = ""
     target: TargetSpec = TargetSpec()
     parameters: dict[Slug, Parameter] = Field(default_factory=dict)
+    needs: Needs = Needs()
     steps: Annotated[tuple[dict[str, Any], ...], Field(min_length=1, max_length=500)]
+    always: Annotated[tuple[dict[str, Any], ...], Field(max_length=100)] = Field(
+        (), description="steps that run at the end, however the others ended"
+    )

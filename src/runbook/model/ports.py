@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -77,24 +77,84 @@ class RunRecord:
     plan_hash: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What was asked for, in the words that a plan is made of: a resume plans it anew."""
+
+    #: A shipped playbook's name, or the absolute path of the user's own.
+    playbook: str
+    target: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    #: The absolute path of the inventory.
+    inventory: str | None = None
+    #: A selector that narrows every selection of hosts.
+    limit: str | None = None
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
+    incident: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptRun:
+    """All that the journal has of one run."""
+
+    record: RunRecord
+    request: Request | None
+    plan: dict[str, Any]
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """One place where a journal is not as it was written."""
+
+    run_id: str
+    #: The event's number in the run, or None for the run's own row.
+    seq: int | None
+    #: `this event was changed`, `2 events are missing before it`, ….
+    what: str
+
+
 class Journal(Watcher, Protocol):
     """Keeps what happened; an `intended` event is on disk when `notice` returns."""
 
-    def begin(self, record: RunRecord, plan: dict[str, Any]) -> None:
+    def begin(
+        self, record: RunRecord, plan: dict[str, Any], request: Request | None = None
+    ) -> None:
         """Open a run.
 
         Raises:
             DoorError: when the journal cannot be written.
         """
 
+    def take_up(self, run_id: str) -> None:
+        """Go on with a run that has begun: what is noticed from now on is appended to it.
+
+        Raises:
+            DoorError: when the journal has no such run, or cannot be written.
+        """
+
     def end(self, run_id: str, status: str, at: float) -> None:
-        """Close a run."""
+        """Close a run, or note the status that it waits in."""
+
+    def append(self, run_id: str, event: Event) -> None:
+        """Add one event to any run, from another process too: an answer, a request to stop.
+
+        Raises:
+            DoorError: when the journal has no such run, or cannot be written.
+        """
 
     def runs(self, limit: int = 20) -> Sequence[RunRecord]:
         """Return the newest runs first."""
 
-    def run(self, run_id: str) -> tuple[RunRecord, dict[str, Any], Sequence[Event]] | None:
-        """Return one run with its plan and its events, or None."""
+    def run(self, run_id: str) -> KeptRun | None:
+        """Return one run, or None."""
+
+    def verify(self, run_id: str | None = None) -> Sequence[Fault]:
+        """Return where one run, or every one, is not as it was written; nothing when all is."""
+
+    def prune(self, before: float) -> int:
+        """Forget runs that ended before a moment; return how many. Open ones are kept."""
 
     def last_results(
         self, playbook: str, targets: Sequence[str], before: str
@@ -109,7 +169,7 @@ class Journal(Watcher, Protocol):
 
 
 class Locks(Protocol):
-    """One run at a time on a service or a database."""
+    """One run at a time on a service or a database, among the runs of this machine."""
 
     def hold(self, name: str, owner: str) -> AbstractContextManager[None]:
         """Hold a lock for as long as the context lasts.
@@ -117,3 +177,68 @@ class Locks(Protocol):
         Raises:
             Locked: when another run holds it; the message says who, and since when.
         """
+
+
+class HeldLock(Protocol):
+    """A lock on a target, as its holder sees it."""
+
+    def lost(self) -> str | None:
+        """Say why it is held no longer (stolen, the connection cut); None while it is.
+
+        Asked right before each change: no engine stops a paused process from waking up.
+        """
+
+
+class TargetLocks(Protocol):
+    """One change at a time on a target, whichever machine it comes from."""
+
+    def hold(self, kind: str, name: str, owner: str) -> AbstractContextManager[HeldLock]:
+        """Hold the lock of a host or a database (`kind`) for as long as the context lasts.
+
+        Raises:
+            Locked: when another run holds it; the message says who, for which incident, since
+                when, and how to take it over.
+            DoorError: when it cannot be taken at all.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunView:
+    """What anybody may know of a run while it goes on, and after."""
+
+    record: RunRecord
+    #: Whether a process works on it at this moment.
+    alive: bool
+    #: What it waits for, if it waits: the event data of the open question.
+    waiting: Mapping[str, Any] | None
+    results: Mapping[str, Mapping[str, Any]]
+
+
+class Executor(Protocol):
+    """All that a command line or a webhook sees of what runs plans; only data crosses it."""
+
+    def submit(self, run_id: str, plan: dict[str, Any], request: Request) -> None:
+        """Begin a run. The same id is the same run: a second submit changes nothing."""
+
+    def approve(self, run_id: str, key: str, ok: bool, by: str) -> None:
+        """Answer a question; the first answer stands.
+
+        Raises:
+            UsageError: for a question that is not open.
+        """
+
+    def cancel(self, run_id: str, by: str) -> None:
+        """Ask a run to stop as an interrupt does: what is in flight is seen to its end."""
+
+    def view(self, run_id: str) -> RunView:
+        """Return one run.
+
+        Raises:
+            UsageError: when there is none of that id.
+        """
+
+    def list(self, *, open_only: bool = True) -> Sequence[RunView]:
+        """Return runs, the newest first."""
+
+    def wait(self, run_id: str, timeout_s: float) -> RunView:
+        """Return once the run has ended or waits for an answer, or the time is over."""

@@ -56,7 +56,8 @@ class StepType:
     args: type[Closed]
     #: Names of the phases, and their drives. A step that changes nothing has `act` alone. One that
     #: changes something also has `prepare`: it only looks, and its result's `touches` is all that
-    #: `act` may touch. `flow="rolling"` has `preflight`, `admit` and `restart`.
+    #: `act` may touch. `flow="rolling"` has `preflight`, `admit` and `restart`. A step that owes
+    #: something to the world (`Owe`) has `settle`, which pays it when its own drive could not.
     phases: Mapping[str, Phase]
     #: Whether a step with these arguments changes the world.
     changes: Callable[[Any], bool]
@@ -71,3 +72,9 @@ class StepType:
     #: Values that the plan freezes for a rolling flow: batches, min_available, max_failures.
     freeze: Callable[[Any, Fleet], Mapping[str, Any]] = lambda _args, _fleet: {}
     default_timeout_s: float = 600.0
+    #: How a person undoes it, in one line; "" for what changes nothing.
+    undo: str = ""
+    #: What its targets are: the lock of a change is taken on them.
+    target_kind: Literal["host", "database", "none"] = "none"
+    #: Whether `retry` may do it again although it changes something.
+    repeatable: Callable[[Any], bool] = lambda _args: False
