@@ -159,7 +159,9 @@ main
 #: Right before the signal each session is looked at once more, and everything about it must be as
 #: it was seen: the process, whose child it is, its state, and that nothing has happened since.
 #: Titles that are not kept up tell no state, and then nobody is signalled. While `ss` runs the
-#: session might move: a sleeping process without a switch since did not.
+#: session might move: a sleeping process without a switch since did not. An idle backend wakes by
+#: itself (it hands in its statistics ten seconds after its last word), and on a busy host it may
+#: take a while to sleep again: that is waited for, and everything is looked at anew.
 _SIGNAL = r"""
 main() {
     LC_ALL=C PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin port=@PORT@
@@ -197,17 +199,22 @@ has_sent() {
     case $peer in '' | *[!0-9]*) return 1 ;; esac
     peer="dst = $address:$peer"
     told=$(ss -Htni state established "sport = :$port and $peer" 2>/dev/null </dev/null)
-    case "$told " in *" bytes_received:$1 "*) return 0 ;; esac
+    case "$told " in
+        *" bytes_received:$1 "*) return 0 ;;
+        *" bytes_received:"*) return 2 ;;
+    esac
     return 1
 }
 one() {
     pid=$1 ticks=$2 mark=$3 number=$4 state=$5
-    for try in 1 2 3 4 5; do
+    for try in 1 2 3 4 5 6 7 8; do
+        [ "$try" = 1 ] || sleep 0.05 2>/dev/null || sleep 1
         look || { echo "gone $pid"; return; }
         same_state || break
         before=$switches
         if [ "$mark" = received ]; then
-            has_sent "$number" || break
+            has_sent "$number"
+            case $? in 0) ;; 2) break ;; *) continue ;; esac
             look && same_state || break
         else
             before=$number
