@@ -42,13 +42,14 @@ PLAYBOOKS: frozenset[Rung] = frozenset({"connect", "rescue"})
 #: What a SlotRefused says before it gives the server's own words.
 _NO_SLOT = re.compile(r" has no connection slot for .*?: ")
 #: Seconds before each further climb when every rung said that it has no slot: slots churn, so one
-#: refusal proves little, and three within half a second are enough. No tighter: each knock of ours
-#: is one more login for a server that has too many.
-_CLIMB_AGAIN_S = (0.05, 0.15)
+#: refusal proves little, and two a tenth of a second apart are enough: what opens a moment later
+#: is found by the next look. No more: each knock of ours is one more login for a server that has
+#: too many, and each climb with SSH in it costs whoever waits a quarter of a second.
+_CLIMB_AGAIN_S = (0.1,)
 #: Seconds after which no further climb begins: somebody waits for the diagnosis.
 _CLIMB_WITHIN_S = 1.0
 #: Seconds in which a ladder that was found shut is climbed but once more at a time: whoever looks
-#: again and again (a termination from the host) must not knock three times each time.
+#: again and again (a termination from the host) must not knock twice each time.
 _SHUT_FOR_S = 30.0
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from runbook.adapters.postgres_errors import Door, refused, split_refusal, statement_failed
 from runbook.adapters.postgres_talk import Reply, StatementError, plain_literal
 from runbook.model.errors import ConnectionLost, DatabaseError
+from runbook.model.sessions import NO_ANSWER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -237,7 +238,7 @@ def _silence(connection: pq.abc.PGconn, timeout_s: float) -> str:
 
     if connection.status == ConnStatus.STARTED:
         return f"no answer within {timeout_s:g}s"
-    return f"no answer within {timeout_s:g}s: it took the connection, and says nothing to the login"
+    return f"no answer within {timeout_s:g}s: it took the connection, and {NO_ANSWER}"
 
 
 def _connected(connection: pq.abc.PGconn, deadline: float) -> bool:

@@ -73,6 +73,7 @@ def diagnose(snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy | None = None)
         runners_up=runners_up,
         pools=_pools(view),
         poolers=tuple(_pooler(b, pool) for b in view.bouncers for pool in b.pools),
+        silent_poolers=tuple(look.name for look in snapshot.poolers if look.error),
         by_state=_counts(view, _state),
         by_database=_counts(view, lambda s: s.database or "(none)"),
         by_role=_counts(view, lambda s: s.role or "(none)"),

@@ -8,12 +8,10 @@ from runbook.findings.finding_type import FindingType, Verdict
 from runbook.findings.view import SATURATED
 from runbook.findings.words import count, filled, look_again, whose
 from runbook.model.diagnosis import Finding
+from runbook.model.sessions import NO_ANSWER
 
 if TYPE_CHECKING:
     from runbook.findings.view import View
-
-#: What the door says of a server that is silent after the connection; see postgres_wire.
-NO_ANSWER = "says nothing to the login"
 
 
 def judge(view: View) -> Verdict | None:
@@ -37,7 +35,8 @@ def _no_login(view: View) -> Finding:
     return Finding(
         cause="unexplained",
         title=f"the server takes connections and answers no login ({', '.join(doors)})",
-        confidence="strong",
+        # Where another door of the network opened, the postmaster does answer logins.
+        confidence="strong" if view.snapshot.rung in {"local", "os"} else "likely",
         because="the sessions that are in do not account for it: the postmaster is stopped or"
         " stuck, its host is overwhelmed, or something in between swallows what is sent",
         share=view.share(len(view.clients)),

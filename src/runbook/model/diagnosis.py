@@ -227,6 +227,9 @@ class Diagnosis(Closed):
     poolers: tuple[PoolerPool, ...] = Field(
         (), description="the pools of the PgBouncers in front of it, as far as they answered"
     )
+    silent_poolers: tuple[str, ...] = Field(
+        (), description="the PgBouncers in front of it that did not answer"
+    )
     by_state: tuple[Count, ...] = ()
     by_database: tuple[Count, ...] = ()
     by_role: tuple[Count, ...] = ()

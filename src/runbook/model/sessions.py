@@ -18,6 +18,11 @@ Rung = Literal["connect", "admin", "local", "rescue", "os"]
 RUNGS: tuple[Rung, ...] = ("connect", "admin", "local", "rescue", "os")
 
 
+#: How a refusal ends when a server took the connection and never answered the login. The door says
+#: it, and the diagnosis knows it again by these words.
+NO_ANSWER = "says nothing to the login"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionId:
     """What must still be true of a session when it is signalled.

@@ -93,8 +93,6 @@ _LEFT = """
 SELECT pid FROM pg_catalog.pg_stat_activity
  WHERE (pid, backend_start AT TIME ZONE 'UTC') IN ({pairs})
 """
-
-
 _LEFT_BY_PID = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE pid IN ({pids})"
 
 

@@ -57,6 +57,15 @@ def test_what_is_done_is_done_wherever_the_result_goes(tmp_path: Path, line: str
     assert (tmp_path / "done").exists()
 
 
+def test_a_result_that_cannot_be_written_is_an_error_of_a_command_that_only_tells(
+    tmp_path: Path,
+) -> None:
+    ran = shell(tmp_path, "runbook playbooks list >/dev/full")
+    assert ran.returncode == 1
+    assert "could not be written" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 def test_what_cannot_be_shown_is_not_done(tmp_path: Path) -> None:
     ran = shell(tmp_path, "runbook run touch.yaml --yes 2>/dev/full")
     assert ran.returncode == 3

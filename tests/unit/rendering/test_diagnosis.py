@@ -14,6 +14,7 @@ from runbook.cli.rendering import diagnosis_markdown, diagnosis_text, monitoring
 from runbook.cli.rendering.safe import safe
 from runbook.model.diagnosis import Diagnosis
 from runbook.model.errors import DatabaseError, SlotRefused
+from runbook.model.sessions import PoolerLook
 from unit.findings.world import JUDGE, fleet, hidden, many, session, snapshot
 from unit.rendering.diagnosis_schema import FILE, schema
 
@@ -128,6 +129,24 @@ def test_a_full_role_is_critical_with_slots_to_spare() -> None:
     limits = {"role-limits": [{"name": "app", "connlimit": 5}]}
     diagnosis = JUDGE.diagnose(snapshot(many(5), extra=limits), fleet())
     assert monitoring.check(diagnosis, warning=80, critical=90)[1] == monitoring.CRITICAL
+
+
+def test_a_pgbouncer_that_does_not_answer_is_a_warning() -> None:
+    silent = PoolerLook(name="bouncer-01", version="", rows={}, error="no answer within 3s")
+    diagnosis = JUDGE.diagnose(snapshot(many(3), poolers=(silent,)), fleet())
+    assert diagnosis.healthy
+    assert diagnosis.finding.confidence != "certain"
+    assert diagnosis.silent_poolers == ("bouncer-01",)
+    assert monitoring.check(diagnosis, warning=80, critical=90)[1] == monitoring.WARNING
+
+
+def test_whoever_was_shut_out_at_the_ordinary_door_makes_it_critical() -> None:
+    def code(text: str) -> int:
+        seen = snapshot(many(3), rung="admin", refusals=(("connect", text),))
+        return monitoring.check(JUDGE.diagnose(seen, fleet()), warning=80, critical=90)[1]
+
+    assert code("FATAL: sorry, too many clients already") == monitoring.CRITICAL
+    assert code('FATAL: too many connections for role "oncall"') != monitoring.CRITICAL
 
 
 def test_no_slot_even_to_look_is_critical_and_not_unknown() -> None:

@@ -55,7 +55,8 @@ def _status(diagnosis: Diagnosis, warning: int, critical: int) -> int:
     percent = diagnosis.slots.percent
     if percent >= critical or diagnosis.finding.cause in _HURTING or _shut_out(diagnosis):
         return CRITICAL
-    if percent >= warning or not diagnosis.healthy or _blind_to_poolers(diagnosis):
+    if percent >= warning or not diagnosis.healthy or diagnosis.silent_poolers:
+        # Whoever comes through a PgBouncer that does not answer may not get in.
         return WARNING
     return OK
 
@@ -66,11 +67,6 @@ def _shut_out(diagnosis: Diagnosis) -> bool:
     return any(
         line.startswith("connect: ") and own not in line for line in diagnosis.server.refusals
     )
-
-
-def _blind_to_poolers(diagnosis: Diagnosis) -> bool:
-    """Whether a PgBouncer did not answer: whoever comes through it may not get in."""
-    return any(line.startswith("PgBouncer ") for line in diagnosis.unseen)
 
 
 def _line(status: int, text: str) -> str:
