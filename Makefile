@@ -1,6 +1,6 @@
 # One target a task; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit test bench scenarios docs lab clean
+.PHONY: help demo check unit test crash bench scenarios docs lab clean fuzz
 
 BIN := .venv/bin
 
@@ -27,6 +27,11 @@ test: ## all tests, on real hosts: sets up Docker and the lab where it can
 	@PYTHONPATH=tests $(BIN)/python -m lab.docker_engine
 	@$(BIN)/pytest -n 2 --dist loadfile tests
 
+crash: ## kill a rolling restart at every journal event, cut it off at every command, resume
+	@tools/venv.sh drill,dev
+	@PYTHONPATH=tests $(BIN)/python -m lab.docker_engine
+	@RUNBOOK_CRASH_SWEEP=1 $(BIN)/pytest tests/lab/test_crash.py
+
 scenarios: ## accuracy of the diagnosis on PostgreSQL 13 to 18, written to docs/accuracy.md
 	@tools/venv.sh drill,dev,scenarios
 	@PYTHONPATH=tests $(BIN)/python -m scenarios
@@ -34,6 +39,10 @@ scenarios: ## accuracy of the diagnosis on PostgreSQL 13 to 18, written to docs/
 bench: ## speed and memory against peers and floors, written to bench/results/
 	@tools/venv.sh drill,dev
 	@PYTHONPATH=tests:. $(BIN)/python -m bench
+
+fuzz: ## 100,000 broken playbooks through the reader: an error or a plan, never a traceback
+	@tools/venv.sh drill,dev
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --inputs 100000
 
 docs: ## docs/causes.md, made of the findings' own words
 	@tools/venv.sh drill,dev

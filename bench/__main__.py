@@ -8,7 +8,17 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bench import crowd, diagnose, fleet, help, report, rolling, rungs, terminate  # noqa: A004
+from bench import (
+    crowd,
+    diagnose,
+    engine,
+    fleet,
+    help,  # noqa: A004
+    report,
+    rolling,
+    rungs,
+    terminate,
+)
 from bench.measure import NotMeasured
 from lab.docker_engine import DockerFailed, LabUnavailable
 
@@ -26,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "terminate": terminate.measure,
     "fleet": fleet.measure,
     "rolling": rolling.measure,
+    "engine": engine.measure,
 }
 
 

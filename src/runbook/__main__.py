@@ -16,13 +16,26 @@ def main() -> None:
     from runbook.cli.main import run
 
     code = run(sys.argv[1:])
+    _let_go_of_streams()
     if threading.active_count() > 1:
         # Somebody has stopped waiting for what goes on elsewhere: so must the process. Leaving in
         # the ordinary way would wait for its threads.
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _let_go_of_streams() -> None:
+    """Write what waits to be written; a reader that has gone must not become our exit code.
+
+    Python would flush once more at its end, and exit with 120 when that fails.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except ValueError:  # closed
+            continue
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _open_what_is_closed() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,17 @@ class LateDoor:
 
     def perform(self, effect: Effect[Any]) -> Any:
         """Perform an effect; see `runbook.model.ports.Door`."""
+        return self.opened().perform(effect)
+
+    def opened(self) -> Any:
+        """Return the door behind it."""
         with self._lock:
-            door = self._door = self._door or self._opener()
-        return door.perform(effect)
+            self._door = self._door or self._opener()
+        return self._door
+
+    def hold_lock(self, database: str, note: Mapping[str, Any]) -> Any:
+        """Lock a database in its server; see `PostgresDoor.hold_lock`."""
+        return self.opened().hold_lock(database, note)
 
     def close(self) -> None:
         """Close what was opened."""
@@ -46,8 +54,14 @@ class HostRouter:
 
     def perform(self, effect: Effect[Any]) -> Any:
         """Perform an effect that names a host."""
-        local = self._fleet.host(effect.host).local  # type: ignore[attr-defined]
-        return (self._here if local else self._there).perform(effect)
+        return self._to(effect.host).perform(effect)  # type: ignore[attr-defined]
+
+    def hold(self, host: str, argv: tuple[str, ...], within_s: float) -> Any:
+        """Start a command that stays on a host; see `HostDoor.hold`."""
+        return self._to(host).opened().hold(host, argv, within_s)
+
+    def _to(self, host: str) -> LateDoor:
+        return self._here if self._fleet.host(host).local else self._there
 
     def close(self) -> None:
         """Close what was opened."""
@@ -127,6 +141,18 @@ def _http() -> Door:
     return HttpDoor()
 
 
+def _tcp() -> Door:
+    from runbook.adapters.tcp_connect import TcpDoor
+
+    return TcpDoor()
+
+
+def _http_post(*, rehearsal: bool) -> Door:
+    from runbook.adapters.http_post import HttpPostDoor
+
+    return HttpPostDoor(rehearsal=rehearsal)
+
+
 def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door]:
     """Return the door for each effect. An adapter is one file and its lines here."""
     from runbook.model import effects
@@ -139,6 +165,7 @@ def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door
         effects.ShowUnit: hosts,
         effects.RestartUnit: hosts,
         effects.ChangeCommand: hosts,
+        effects.PutFile: hosts,
         effects.AskDatabase: database,
         effects.ReadSql: database,
         effects.SignalSessions: database,
@@ -147,4 +174,13 @@ def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door
         effects.TrySecret: LateDoor(_secrets),
         effects.AskPgBouncer: LateDoor(lambda: _pgbouncer(fleet)),
         effects.HttpGet: http,
+        effects.HttpPost: LateDoor(lambda: _http_post(rehearsal=rehearsal)),
+        effects.TcpConnect: LateDoor(_tcp),
     }
+
+
+def lock_doors(doors: Mapping[type[Effect[Any]], Door]) -> tuple[Any, Any]:
+    """Return what holds commands on hosts, and what locks databases, among a run's doors."""
+    from runbook.model import effects
+
+    return doors[effects.ChangeCommand], doors[effects.ChangeSql]

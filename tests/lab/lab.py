@@ -60,6 +60,8 @@ class Host:
     pg_port: int = 0
     #: Where a PgBouncer answers once `Lab.start_pgbouncer` has started one here.
     bouncer_port: int = 0
+    #: Where an HAProxy answers once `Lab.start_haproxy` has started one here.
+    balancer_port: int = 0
 
     @property
     def is_db(self) -> bool:
@@ -166,10 +168,10 @@ class Lab:
         labels = [f"--label={LABEL}={self.name}", f"--label={LABEL}.owner={owner}"]
         docker("network", "create", *labels, network)
         self._write_key()
-        ports = free_ports(3 * (app_hosts + 1))
+        ports = free_ports(4 * (app_hosts + 1))
         for host_name in [DB, *(f"app-{n}" for n in range(1, app_hosts + 1))]:
             host = Host(name=host_name, container=f"{network}-{host_name}", ssh_port=next(ports))
-            host.bouncer_port = next(ports)
+            host.bouncer_port, host.balancer_port = next(ports), next(ports)
             if host.is_db:
                 host.pg_port = next(ports)
             else:
@@ -427,6 +429,36 @@ class Lab:
         self._must(host, ["systemctl", "restart", UNIT])
         self.wait_ready(host)
 
+    # ---- HAProxy
+
+    def start_haproxy(self, host: Host, *, checked: bool = True) -> None:
+        """Start (or restart) an HAProxy on a host, in front of every app host, until reset.
+
+        `checked`: it asks each app host's health itself. oncall may use its socket by sudo.
+        """
+        self.put(host, "/etc/lab-haproxy/haproxy.cfg", haproxy_text(self.apps, checked=checked))
+        self.put(host, f"/etc/systemd/system/{BALANCER_UNIT}", BALANCER_SERVICE)
+        self.sudoers(host, *(() if host.is_db else (SHOP_SUDO,)), BALANCER_SUDO)
+        self._must(host, ["systemctl", "daemon-reload"])
+        self._must(host, ["systemctl", "restart", BALANCER_UNIT])
+        names = [app.name for app in self.apps]
+        until(
+            lambda: all(self.haproxy_state(host, name) == (2, 0) for name in names),
+            f"HAProxy of {host.name}",
+        )
+
+    def haproxy(self, host: Host, command: str) -> str:
+        """Run a command on an HAProxy's runtime socket."""
+        argv = ["socat", "-t5", "-", f"UNIX-CONNECT:{BALANCER_SOCKET}"]
+        return self._must(host, argv, stdin=command + "\n")
+
+    def haproxy_state(self, host: Host, server: str) -> tuple[int, int]:
+        """An HAProxy's srv_op_state (2: running) and srv_admin_state (0: ready) of a server."""
+        _version, columns, *rows = self.haproxy(host, "show servers state shop").splitlines()
+        states = [dict(zip(columns[2:].split(), row.split(), strict=True)) for row in rows if row]
+        found = next(state for state in states if state["srv_name"] == server)
+        return int(found["srv_op_state"]), int(found["srv_admin_state"])
+
     # ---- faults around a host
 
     def cut_network(self, host: Host) -> None:
@@ -522,6 +554,34 @@ KillSignal=SIGTERM
 """
 
 
+BALANCER_UNIT = "lab-haproxy.service"
+BALANCER_SOCKET = "/run/lab-haproxy.sock"
+BALANCER_SUDO = f"oncall ALL=(root) NOPASSWD: /usr/bin/socat -t5 - UNIX-CONNECT\\:{BALANCER_SOCKET}"
+BALANCER_SERVICE = """[Unit]
+Description=HAProxy of the lab
+[Service]
+Type=notify
+ExecStart=/usr/sbin/haproxy -Ws -f /etc/lab-haproxy/haproxy.cfg
+KillMode=mixed
+"""
+
+
+def haproxy_text(apps: Iterable[Host], *, checked: bool) -> str:
+    """A configuration file for HAProxy; each server bears the name of its host.
+
+    It tries nothing twice: a request that it sends to a dead host has failed.
+    """
+    check = " check inter 100ms rise 2 fall 1" if checked else ""
+    servers = "".join(f"    server {app.name} {app.address}:8000{check}\n" for app in apps)
+    return (
+        f"global\n    stats socket {BALANCER_SOCKET} mode 600 level admin\n"
+        "defaults\n    mode http\n    retries 0\n    timeout connect 2s\n    timeout client 60s\n"
+        "    timeout server 60s\n    timeout check 2s\n"
+        "frontend public\n    bind *:8080\n    default_backend shop\n"
+        f"backend shop\n    balance roundrobin\n    option httpchk GET /healthz\n{servers}"
+    )
+
+
 def bouncer_text(upstream: str, settings: Mapping[str, str | int]) -> str:
     """A configuration file for PgBouncer."""
     base: dict[str, str | int] = {
@@ -594,6 +654,7 @@ def host_options(host: Host, network: str) -> list[str]:
         8000: host.http_port,
         5432: host.pg_port,
         6432: host.bouncer_port,
+        8080: host.balancer_port,
     }
     return [
         f"--name={host.container}",

@@ -12,7 +12,14 @@ from runbook.adapters.http_get import HttpDoor
 from runbook.adapters.postgres import PostgresDoor
 from runbook.adapters.ssh import SshDoor
 from runbook.engine.drive import World, drive
-from runbook.model.effects import HttpGet, ReadCommand, ReadSql, RestartUnit, ShowUnit
+from runbook.model.effects import (
+    ChangeCommand,
+    HttpGet,
+    ReadCommand,
+    ReadSql,
+    RestartUnit,
+    ShowUnit,
+)
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Inventory
 from runbook.model.plan import Result, Task
@@ -38,7 +45,8 @@ class Rig:
         document = merged(merged(lab.inventory(), rolling), over)
         self.fleet = Fleet(Inventory.model_validate(document))
         self.ssh = SshDoor(self.fleet, rehearsal=rehearsal)
-        doors: dict[Any, Any] = dict.fromkeys((ReadCommand, ShowUnit, RestartUnit), self.ssh)
+        by_ssh = (ReadCommand, ShowUnit, RestartUnit, ChangeCommand)
+        doors: dict[Any, Any] = dict.fromkeys(by_ssh, self.ssh)
         doors[HttpGet] = HttpDoor()
         self.sql = None
         if self.fleet.service("shop").database:

@@ -313,7 +313,7 @@ def test_ctrl_c_finishes_the_host_in_flight_and_starts_no_other(lab: Lab, runboo
     ran = running.finish(130)
     assert changed(before, invocations(lab)) == ["app-1", "app-2"]
     assert healthy(lab, lab.apps[1])
-    assert "SIGINT: finishing app-2, then stopping" in ran.stderr
+    assert "SIGINT: finishing app-2 (restarting), then stopping" in ran.stderr
     assert "INTERRUPTED" in ran.stdout
     assert "Not touched: app-3" in ran.stdout
 

@@ -14,6 +14,35 @@ WAYS_TO_FAIL: dict[str, str] = {
         Restart=always
         RestartSec=0.3
     """,
+    # Lives just long enough to be active at the first looks.
+    "late_crash": """
+        [Unit]
+        StartLimitIntervalSec=0
+        [Service]
+        Type=simple
+        ExecStart=/bin/sh -c 'sleep 1.5; exit 1'
+        Restart=always
+        RestartSec=0.3
+    """,
+    # Crashes until systemd gives up: Result=start-limit-hit or exit-code, and no start any more.
+    "gives_up": """
+        [Unit]
+        StartLimitIntervalSec=30
+        StartLimitBurst=3
+        [Service]
+        Type=simple
+        ExecStart=/bin/sh -c 'sleep 0.1; exit 1'
+        Restart=always
+        RestartSec=0.1
+    """,
+    # Nobody stops or restarts it by hand.
+    "refuses_stop": """
+        [Unit]
+        RefuseManualStop=yes
+        [Service]
+        Type=simple
+        ExecStart=/bin/sleep infinity
+    """,
     # `systemctl restart` answers 0, and the process is dead at once.
     "dies_at_once": """
         [Service]

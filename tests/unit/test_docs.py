@@ -14,12 +14,22 @@ from pydantic import BaseModel
 
 from runbook.adapters.yaml_reader import read_document
 from runbook.cli.main import cli
-from runbook.engine.reading import read_playbook
+from runbook.engine.lint import LINTS
 from runbook.model import inventory as inventory_model
 from runbook.model.inventory import Inventory
-from runbook.model.playbook import Parameter, PlaybookFrame, StepFrame, TargetSpec
+from runbook.model.playbook import (
+    IncludeSpec,
+    Needs,
+    Parameter,
+    PlaybookFrame,
+    RetrySpec,
+    StepFrame,
+    TargetSpec,
+)
+from runbook.model.playbook_test import PlaybookTest
+from runbook.model.validation import validate
 from runbook.steps import STEPS
-from runbook.wiring import load_fleet
+from runbook.wiring import load_fleet, load_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +86,9 @@ def test_a_complete_example_is_valid(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "example.yaml"
     file.write_text(block.text, encoding="utf-8")
     if "\nsteps:" in block.text:
-        read_playbook(read_document(file, kind="playbook"), STEPS)
+        load_playbook(str(file))
+    elif "\ncases:" in block.text:
+        validate(PlaybookTest, read_document(file, kind="playbook"))
     else:
         load_fleet(str(file))
 
@@ -257,7 +269,20 @@ INVENTORY: dict[str, tuple[type[BaseModel], ...]] = {
     "Secrets": (inventory_model.Secret,),
     "services": (inventory_model.Service,),
     "pool": (inventory_model.Pool,),
-    "gates": (inventory_model.Gate, inventory_model.HttpGate),
+    "gates": (
+        inventory_model.Gate,
+        inventory_model.HttpGate,
+        inventory_model.TcpGate,
+        inventory_model.SystemdGate,
+        inventory_model.CommandGate,
+        inventory_model.SqlGate,
+        inventory_model.ReleasedGate,
+    ),
+    "drain": (
+        inventory_model.Drain,
+        inventory_model.DrainHaproxy,
+        inventory_model.DrainCommands,
+    ),
     "rolling": (inventory_model.Rolling, inventory_model.GateTiming),
     "manager: services without systemd": (inventory_model.Manager, inventory_model.CommandManager),
     "pgbouncers": (inventory_model.PgBouncer,),
@@ -266,7 +291,10 @@ PLAYBOOK: dict[str, type[BaseModel]] = {
     "Top": PlaybookFrame,
     "target": TargetSpec,
     "parameters": Parameter,
+    "needs": Needs,
     "Steps": StepFrame,
+    "retry": RetrySpec,
+    "include": IncludeSpec,
 }
 
 
@@ -286,6 +314,13 @@ def test_the_inventory_page_names_every_key_and_no_other(section: str) -> None:
 def test_the_playbook_page_names_every_key_of_the_frame(section: str) -> None:
     named = set(_ROW.findall(_sections("playbooks.md")[section].split("| Type | Written |")[0]))
     assert named == _keys(PLAYBOOK[section])
+
+
+def test_the_playbook_page_names_every_check_of_strict_with_its_reason() -> None:
+    section = _sections("playbooks.md")["What you would regret"]
+    assert re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE) == [c.code for c in LINTS]
+    for check in LINTS:
+        assert f"| {check.why} | {check.mend} |" in section
 
 
 def test_the_playbook_page_names_every_verb() -> None:

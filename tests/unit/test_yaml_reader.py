@@ -427,7 +427,7 @@ def test_utf_16_is_named(tmp_path: Path, encoding: str) -> None:
 def test_size_is_bounded_by_kind(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(b"#" * 1_000_001)
-    assert "1,000,000" in refusal(path).message
+    assert "300,000" in refusal(path).message
     assert "empty" in refusal(path, kind="inventory").message
     assert "limit is 10" in refusal(path, max_bytes=10).message
 

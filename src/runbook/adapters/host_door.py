@@ -5,17 +5,19 @@ from __future__ import annotations
 import shlex
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runbook.model.effects import (
     Change,
     ChangeCommand,
     CommandOutcome,
+    PutFile,
     ReadCommand,
     RestartUnit,
     ShowUnit,
 )
 from runbook.model.errors import ChangeInRehearsal, CommandFailed
+from runbook.model.host_files import put_argv
 from runbook.model.systemd import parse_show, restart_argv, show_argv
 
 if TYPE_CHECKING:
@@ -67,8 +69,18 @@ class Kept:
         return f"{text}\n[{self._dropped} more bytes were cut off]" if self._dropped else text
 
 
+class HeldCommand(Protocol):
+    """A command that stays at work on a host, and is talked to line by line."""
+
+    def ask(self, line: str | None, within_s: float) -> str | None:
+        """Send a line, or none, and return the next one; None when it has ended or says nothing."""
+
+    def close(self) -> None:
+        """Close its stdin, which ends it; may be called twice."""
+
+
 class HostDoor(ABC):
-    """Performs ReadCommand, ShowUnit, RestartUnit and ChangeCommand on hosts."""
+    """Performs ReadCommand, ShowUnit, RestartUnit, ChangeCommand and PutFile on hosts."""
 
     def __init__(self, fleet: Fleet, *, rehearsal: bool) -> None:
         self._fleet = fleet
@@ -93,12 +105,29 @@ class HostDoor(ABC):
                 return self._command(effect.host, _errand(effect, change=True), effect.sudo)
             case ReadCommand():
                 return self._command(effect.host, _errand(effect, change=False), effect.sudo)
+            case PutFile():
+                return self._command(effect.host, _put(effect), effect.sudo)
             case _:
                 raise TypeError(f"{type(self).__name__} does not perform {type(effect).__name__}")
+
+    def hold(self, host: str, argv: tuple[str, ...], within_s: float) -> HeldCommand:
+        """Start a command that stays until it is closed; `within_s` is for its start alone.
+
+        Raises:
+            DoorError: when it could not be started.
+            ChangeInRehearsal: what stays on a host is no look.
+        """
+        if self._rehearsal:
+            raise ChangeInRehearsal(f"this is a rehearsal: nothing is held on {host}")
+        return self._hold(self._fleet.host(host), argv, within_s)
 
     @abstractmethod
     def close(self) -> None:
         """Give back what is open; may be called twice."""
+
+    @abstractmethod
+    def _hold(self, host: ResolvedHost, argv: tuple[str, ...], within_s: float) -> HeldCommand:
+        """Start a command that stays."""
 
     @abstractmethod
     def _run(self, host: ResolvedHost, errand: Errand) -> CommandOutcome:
@@ -131,6 +160,19 @@ def _errand(effect: ReadCommand | ChangeCommand, *, change: bool) -> Errand:
         stdin=effect.stdin.encode("utf-8", errors="replace"),
         keep=KEPT_BYTES if keep is None else keep,
     )
+
+
+def _put(effect: PutFile) -> Errand:
+    argv = put_argv(
+        effect.path,
+        effect.expected,
+        effect.content,
+        effect.backup,
+        effect.mode,
+        effect.owner,
+        follow=effect.follow,
+    )
+    return Errand(argv=argv, timeout_s=effect.timeout_s, change=True, stdin=effect.content.encode())
 
 
 def shown(errand: Errand) -> str:

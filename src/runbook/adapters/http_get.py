@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook.model.effects import HttpGet, HttpReply
@@ -18,6 +19,7 @@ from runbook.model.effects import HttpGet, HttpReply
 if TYPE_CHECKING:
     import http.client
     import ssl
+    from collections.abc import Callable, Iterable
 
 #: Bytes of the body that are read; a health page is shorter.
 BODY_BYTES = 64 * 1024
@@ -25,39 +27,61 @@ _CHUNK = 8 * 1024
 
 
 class HttpDoor:
-    """Performs HttpGet: no redirects, no proxies, certificates verified."""
+    """Performs HttpGet: no redirects, no proxies, certificates verified unless it says not."""
 
     def __init__(self) -> None:
-        self._tls: ssl.SSLContext | None = None
+        #: By (verify, ca_file): loading the system's certificates takes 20 ms, once is enough.
+        self._tls: dict[tuple[bool, str | None], ssl.SSLContext] = {}
         self._lock = threading.Lock()
 
     def perform(self, effect: Any) -> HttpReply:
         """Ask once, and say how it went."""
         if not isinstance(effect, HttpGet):
             raise TypeError(f"HttpDoor does not perform {type(effect).__name__}")
-        exchange = _Exchange(url=effect.url, timeout_s=effect.timeout_s, tls=self._context)
-        return exchange.perform()
+        return _Exchange(effect=effect, tls=lambda: self._context(effect)).perform()
 
     def close(self) -> None:
         """Nothing is kept open between requests."""
 
-    def _context(self) -> ssl.SSLContext:
-        # Loading the system's certificates takes 20 ms: once is enough.
-        import ssl
-
+    def _context(self, effect: HttpGet) -> ssl.SSLContext:
+        key = (effect.verify, effect.ca_file)
         with self._lock:
-            if self._tls is None:
-                self._tls = ssl.create_default_context()
-            return self._tls
+            if key not in self._tls:
+                self._tls[key] = _context(*key)
+            return self._tls[key]
+
+
+def _context(verify: bool, ca_file: str | None) -> ssl.SSLContext:
+    """Return what an https connection goes by.
+
+    Raises:
+        _NoAuthorities: when the file of authorities cannot be read, or holds none.
+    """
+    import ssl
+
+    if not verify:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    path = None if ca_file is None else Path(ca_file).expanduser()
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        why = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise _NoAuthorities(f"the ca_file {ca_file} cannot be used: {why}") from None
+
+
+class _NoAuthorities(Exception):
+    """The file that names the authorities cannot be used."""
 
 
 @dataclass(kw_only=True)
 class _Exchange:
     """One request and what came of it."""
 
-    url: str
-    timeout_s: float
-    tls: Any
+    effect: HttpGet
+    tls: Callable[[], ssl.SSLContext]
     started: float = field(default_factory=time.monotonic)
     reply: HttpReply | None = None
     connection: http.client.HTTPConnection | None = None
@@ -65,11 +89,11 @@ class _Exchange:
     def perform(self) -> HttpReply:
         worker = threading.Thread(target=self._work, name="http-get", daemon=True)
         worker.start()
-        worker.join(self.timeout_s)
+        worker.join(self.effect.timeout_s)
         reply = self.reply
         if reply is None:
             self._abandon()
-            return self._failed(f"no answer within {round(self.timeout_s, 1):g}s")
+            return self._failed(self._silent())
         return reply
 
     def _work(self) -> None:
@@ -83,8 +107,10 @@ class _Exchange:
         except ssl.SSLCertVerificationError as error:
             why = f"its certificate is not trusted: {error.verify_message}"
             self.reply = self._failed(why, asked=False)
+        except _NoAuthorities as error:
+            self.reply = self._failed(str(error), asked=False)
         except TimeoutError:
-            self.reply = self._failed(f"no answer within {round(self.timeout_s, 1):g}s")
+            self.reply = self._failed(self._silent())
         except OSError as error:
             self.reply = self._failed(error.strerror or str(error))
         except http.client.InvalidURL as error:
@@ -96,28 +122,40 @@ class _Exchange:
 
     def _ask(self) -> HttpReply:
         self.connection, path = self._open()
-        self.connection.request(
-            "GET", path, headers={"User-Agent": "runbook", "Accept": "*/*", "Connection": "close"}
-        )
+        self.connection.request("GET", path, headers=self._headers())
         response = self.connection.getresponse()
         body = self._body(response)
         self.connection.close()
-        text = body.decode("utf-8", errors="replace")
-        return HttpReply(status=response.status, body=text, error="", seconds=self._seconds())
+        return HttpReply(
+            status=response.status,
+            body=body.decode("utf-8", errors="replace"),
+            error="",
+            seconds=self._seconds(),
+            headers=_joined(response.getheaders()),
+        )
+
+    def _headers(self) -> dict[str, str]:
+        """Ours, under those that were asked for, whatever their case."""
+        own = {"User-Agent": "runbook", "Accept": "*/*", "Connection": "close"}
+        sent = {name.lower() for name, _ in self.effect.headers}
+        kept = {name: value for name, value in own.items() if name.lower() not in sent}
+        return {**kept, **dict(self.effect.headers)}
 
     def _open(self) -> tuple[http.client.HTTPConnection, str]:
         import http.client
         from urllib.parse import urlsplit
 
-        parts = urlsplit(self.url)
+        parts = urlsplit(self.effect.url)
+        timeout_s = self.effect.timeout_s
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{self.url!r} does not begin with http:// or https:// and a host")
+            raise ValueError(
+                f"{self.effect.url!r} does not begin with http:// or https:// and a host"
+            )
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if parts.scheme == "http":
-            plain = http.client.HTTPConnection(parts.hostname, parts.port, timeout=self.timeout_s)
-            return plain, path
+            return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s), path
         secure = http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=self.timeout_s, context=self.tls()
+            parts.hostname, parts.port, timeout=timeout_s, context=self.tls()
         )
         return secure, path
 
@@ -136,8 +174,20 @@ class _Exchange:
             except OSError:
                 return
 
+    def _silent(self) -> str:
+        return f"no answer within {round(self.effect.timeout_s, 1):g}s"
+
     def _failed(self, why: str, *, asked: bool = True) -> HttpReply:
         return HttpReply(status=0, body="", error=why, seconds=self._seconds(), asked=asked)
 
     def _seconds(self) -> float:
         return time.monotonic() - self.started
+
+
+def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers by their names in lower case; values of one that came twice are joined."""
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        key = name.lower()
+        joined[key] = f"{joined[key]}, {value}" if key in joined else value
+    return joined

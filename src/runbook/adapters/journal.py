@@ -7,46 +7,32 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from runbook.adapters.journal_chain import Chain, faults, link, seal
+from runbook.adapters.journal_schema import VERSION, migrate
 from runbook.model.errors import DoorError
 from runbook.model.events import Event
-from runbook.model.ports import RunRecord
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-    run_id TEXT PRIMARY KEY,
-    playbook TEXT NOT NULL,
-    target TEXT,
-    rehearsal INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    started_at REAL NOT NULL,
-    ended_at REAL,
-    who TEXT NOT NULL,
-    incident TEXT,
-    plan_hash TEXT NOT NULL,
-    plan TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS events (
-    run_id TEXT NOT NULL REFERENCES runs,
-    seq INTEGER NOT NULL,
-    at REAL NOT NULL,
-    kind TEXT NOT NULL,
-    task TEXT,
-    data TEXT NOT NULL,
-    PRIMARY KEY (run_id, seq)
-) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 1;
-"""
+from runbook.model.ports import Fault, KeptRun, Request, RunRecord
 
 #: Events that must be on disk before `notice` returns, and so must the end of a task that intended
 #: a change. The others wait in memory and ride along with the next one, so that no transaction
 #: stays open beside another run's, and a look at 200 hosts does not wait for the disk 200 times. A
 #: crash may lose how far a look had come, never that a change was intended.
-_SYNCED = frozenset({"intended", "changed", "asked", "answered", "finished"})
+_SYNCED = frozenset({"intended", "owed", "answered", "resumed", "finished"})
 
+#: Events that are written at once and left to the kernel: they outlive their process, and a power
+#: cut that loses one leaves more to look at, never less.
+_WRITTEN = frozenset({"changed", "asked"})
+
+#: What a run's row says for good, sealed by the first link of the chain.
+_SEALED = "run_id, playbook, target, rehearsal, started_at, who, incident, plan_hash, plan, request"
+_RECORD = (
+    "run_id, playbook, target, rehearsal, status, started_at, ended_at, who, incident, plan_hash"
+)
 
 #: Runs that `last_results` looks at: a database that was down for a while leaves some behind that
 #: have no result.
@@ -64,72 +50,109 @@ class SqliteJournal:
         """
         self._path = path
         self._lock = threading.Lock()
-        self._seq = 0
         self._run_id = ""
+        #: How many events of the run this process has written or read.
+        self._seen = 0
+        #: What others have appended to the run meanwhile, and nobody asked for yet.
+        self._news: list[Event] = []
         self._waiting: list[tuple[Any, ...]] = []
         self._changing: set[str | None] = set()
         with self._translated("opened"):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            _make(path)
             self._db = sqlite3.connect(
                 path, timeout=5.0, check_same_thread=False, isolation_level=None
             )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            self._migrate()
+            self._check_version(migrate(self._db))
 
-    def begin(self, record: RunRecord, plan: dict[str, Any]) -> None:
+    def begin(
+        self, record: RunRecord, plan: dict[str, Any], request: Request | None = None
+    ) -> None:
         """Open a run; its events follow by `notice`."""
-        row = (
+        asked = None if request is None else json.dumps(asdict(request))
+        sealed = (
             record.run_id,
             record.playbook,
             record.target,
             int(record.rehearsal),
-            record.status,
             record.started_at,
-            record.ended_at,
             record.who,
             record.incident,
             record.plan_hash,
             json.dumps(plan),
+            asked,
         )
-        with self._lock, self._translated("written"):
-            self._run_id, self._seq = record.run_id, 0
-            self._db.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        first = seal(sealed)
+        with self._lock, self._translated("written"), self._transaction():
+            self._db.execute(
+                f"INSERT INTO runs ({_SEALED}, status, ended_at, seal, kept, last, number)"  # noqa: S608
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?,"
+                " (SELECT coalesce(max(number), 0) + 1 FROM runs))",
+                (*sealed, record.status, record.ended_at, first, first),
+            )
+            self._run_id, self._seen = record.run_id, 0
+
+    def take_up(self, run_id: str) -> None:
+        """Go on with a run that has begun; see `Journal`."""
+        with self._lock, self._translated("written"), self._transaction():
+            self._known(run_id)
+            self._db.execute(
+                "UPDATE runs SET status = 'running', ended_at = NULL WHERE run_id = ?", (run_id,)
+            )
+            intended = self._db.execute(
+                "SELECT DISTINCT task FROM events WHERE run_id = ? AND kind = 'intended'", (run_id,)
+            )
+            self._changing = {task for (task,) in intended}
+            self._run_id, self._seen = run_id, self._last_seq(run_id)
 
     def notice(self, event: Event) -> None:
         """Keep an event; on disk on return when it speaks of a change."""
         with self._lock, self._translated("written"):
-            self._seq += 1
-            row = (self._run_id, self._seq, event.at, event.kind, event.task)
-            self._waiting.append((*row, json.dumps(event.data)))
+            self._waiting.append((event.at, event.kind, event.task, json.dumps(event.data)))
             if self._urgent(event):
                 self._flush()
+            elif event.kind in _WRITTEN:
+                self._flush(synced=False)
+
+    def append(self, run_id: str, event: Event) -> None:
+        """Add one event to any run; see `Journal`."""
+        row = (event.at, event.kind, event.task, json.dumps(event.data))
+        with self._lock, self._translated("written"), self._transaction():
+            self._known(run_id)
+            self._write(run_id, [row])
+
+    def news(self) -> Sequence[Event]:
+        """Return what others have appended to this process' run since this was last asked."""
+        with self._lock, self._translated("read"):
+            self._read_news(None)
+            news, self._news = self._news, []
+            return news
 
     def end(self, run_id: str, status: str, at: float) -> None:
-        """Close a run."""
+        """Close a run, or note the status that it waits in."""
+        ended = None if status == "waiting" else at
         with self._lock, self._translated("written"):
             self._flush()
             self._db.execute(
-                "UPDATE runs SET status = ?, ended_at = ? WHERE run_id = ?", (status, at, run_id)
+                "UPDATE runs SET status = ?, ended_at = ? WHERE run_id = ?", (status, ended, run_id)
             )
 
     def runs(self, limit: int = 20) -> Sequence[RunRecord]:
-        """Return the newest runs first."""
+        """Return the newest runs first: those that began last, whatever the clock said."""
         with self._lock, self._translated("read"):
             cursor = self._db.execute(
-                "SELECT run_id, playbook, target, rehearsal, status, started_at, ended_at, who,"
-                " incident, plan_hash FROM runs ORDER BY started_at DESC LIMIT ?",
+                f"SELECT {_RECORD} FROM runs ORDER BY number DESC LIMIT ?",  # noqa: S608
                 (limit,),
             )
             return [_record(row) for row in cursor]
 
-    def run(self, run_id: str) -> tuple[RunRecord, dict[str, Any], Sequence[Event]] | None:
+    def run(self, run_id: str) -> KeptRun | None:
         """Return one run, its plan and its events; None when there is none of that id."""
         with self._lock, self._translated("read"):
             row = self._db.execute(
-                "SELECT run_id, playbook, target, rehearsal, status, started_at, ended_at, who,"
-                " incident, plan_hash, plan FROM runs WHERE run_id = ?",
+                f"SELECT {_RECORD}, plan, request FROM runs WHERE run_id = ?",  # noqa: S608
                 (run_id,),
             ).fetchone()
             if row is None:
@@ -137,20 +160,52 @@ class SqliteJournal:
             events = self._db.execute(
                 "SELECT kind, at, task, data FROM events WHERE run_id = ? ORDER BY seq", (run_id,)
             )
-            return _record(row[:-1]), json.loads(row[-1]), [_event(*each) for each in events]
+            return KeptRun(
+                record=_record(row[:-2]),
+                request=_request(row[-1]),
+                plan=json.loads(row[-2]),
+                events=[_event(*each) for each in events],
+            )
+
+    def verify(self, run_id: str | None = None) -> Sequence[Fault]:
+        """Return where runs are not as they were written; see journal_chain.py."""
+        with self._lock, self._translated("read"):
+            rows = self._db.execute(
+                f"SELECT seal, kept, last, status, {_SEALED} FROM runs"  # noqa: S608
+                " WHERE seal IS NOT NULL AND (?1 IS NULL OR run_id = ?1) ORDER BY number",
+                (run_id,),
+            )
+            return [fault for row in rows.fetchall() for fault in self._faults(row)]
+
+    def unsealed(self) -> Sequence[str]:
+        """Return the runs that an older runbook has kept without hashes: nothing verifies them."""
+        with self._lock, self._translated("read"):
+            rows = self._db.execute("SELECT run_id FROM runs WHERE seal IS NULL ORDER BY number")
+            return [run_id for (run_id,) in rows]
+
+    def prune(self, before: float) -> int:
+        """Forget runs that ended before a moment, and give their space back to the disk."""
+        with self._lock, self._translated("written"):
+            with self._transaction():
+                old = "(SELECT run_id FROM runs WHERE ended_at < ?)"
+                self._db.execute(f"DELETE FROM events WHERE run_id IN {old}", (before,))  # noqa: S608
+                gone = self._db.execute("DELETE FROM runs WHERE ended_at < ?", (before,)).rowcount
+            if gone:
+                self._db.execute("VACUUM")
+            return gone
 
     def last_results(
         self, playbook: str, targets: Sequence[str], before: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield what the tasks of a playbook's latest runs returned; see `Journal`."""
         with self._lock, self._translated("read"):
-            # Ids sort by time, to the second: walking their index down reads no older run.
+            # Walking the index down reads no older run than it must.
             runs = self._db.execute(
-                "SELECT started_at, run_id FROM runs WHERE playbook = ? AND run_id <> ?"
-                " AND target IN (SELECT value FROM json_each(?)) ORDER BY run_id DESC LIMIT ?",
+                "SELECT run_id FROM runs WHERE playbook = ? AND run_id <> ?"
+                " AND target IN (SELECT value FROM json_each(?)) ORDER BY number DESC LIMIT ?",
                 (playbook, before, json.dumps(list(targets)), _LOOKED_BACK),
             ).fetchall()
-        for _, run_id in sorted(runs, reverse=True):
+        for (run_id,) in runs:
             with self._lock, self._translated("read"):
                 rows = self._db.execute(
                     "SELECT data FROM events WHERE run_id = ? AND kind = 'task_finished'"
@@ -172,29 +227,102 @@ class SqliteJournal:
         ended = event.kind == "task_finished" and event.task in self._changing
         return ended or event.kind in _SYNCED
 
-    def _flush(self) -> None:
+    def _flush(self, *, synced: bool = True) -> None:
         """Write what waits in one transaction; on failure it keeps waiting."""
         if not self._waiting:
             return
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+        try:
+            with self._transaction():
+                self._read_news(self._last_seq(self._run_id))
+                self._seen = self._write(self._run_id, self._waiting)
+        finally:
+            self._db.execute("PRAGMA synchronous = FULL")
+        self._waiting.clear()
+
+    def _write(self, run_id: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Append rows to a run and to its chain; return the last one's number.
+
+        Numbers are given inside the transaction: another process may append as well.
+        """
+        seq, before = self._last_seq(run_id), self._last_hash(run_id)
+        written = []
+        for seq, row in enumerate(rows, start=seq + 1):  # noqa: B020 - goes on counting
+            before = None if before is None else link(before, (run_id, seq, *row))
+            written.append((run_id, seq, *row, before))
+        self._db.executemany(
+            "INSERT INTO events (run_id, seq, at, kind, task, data, hash)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            written,
+        )
+        if before is not None:
+            kept = (seq, before, run_id)
+            self._db.execute("UPDATE runs SET kept = ?, last = ? WHERE run_id = ?", kept)
+        return seq
+
+    def _last_seq(self, run_id: str) -> int:
+        found = self._db.execute(
+            "SELECT coalesce(max(seq), 0) FROM events WHERE run_id = ?", (run_id,)
+        )
+        return int(found.fetchone()[0])
+
+    def _last_hash(self, run_id: str) -> str | None:
+        found = self._db.execute("SELECT last FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        return found[0] if found else None
+
+    def _read_news(self, until: int | None) -> None:
+        """Read what others have appended since this process last wrote or read."""
+        rows = self._db.execute(
+            "SELECT seq, kind, at, task, data FROM events"
+            " WHERE run_id = ?1 AND seq > ?2 AND (?3 IS NULL OR seq <= ?3) ORDER BY seq",
+            (self._run_id, self._seen, until),
+        )
+        for seq, *event in rows:
+            self._seen = seq
+            self._news.append(_event(*event))
+
+    def _known(self, run_id: str) -> None:
+        if not self._db.execute("SELECT 1 FROM runs WHERE run_id = ?", (run_id,)).fetchone():
+            raise DoorError(
+                f"the journal {self._path} has no run {run_id!r}",
+                hint="`runbook runs list` shows them",
+            )
+
+    def _faults(self, row: tuple[Any, ...]) -> Iterator[Fault]:
+        chain = Chain(seal=row[0], kept=row[1], last=row[2])
+        status, sealed = row[3], row[4:]
+        run_id = sealed[0]
+        events = self._db.execute(
+            "SELECT run_id, seq, at, kind, task, data, hash FROM events WHERE run_id = ?"
+            " ORDER BY seq",
+            (run_id,),
+        ).fetchall()
+        for seq, what in faults(sealed, chain, [(event[:-1], event[-1]) for event in events]):
+            yield Fault(run_id=run_id, seq=seq, what=what)
+        said = _last_said(events)
+        if said is not None and said != status:
+            what = f"the run's row says {status!r}, its last event {said!r}"
+            yield Fault(run_id=run_id, seq=None, what=what)
+
+    def _check_version(self, version: int) -> None:
+        if version != VERSION:
+            raise DoorError(
+                f"the journal {self._path} is of version {version}; this runbook knows version"
+                f" {VERSION}",
+                hint="upgrade runbook, or set RUNBOOK_STATE to another directory",
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing, and nobody else in between."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", self._waiting)
+            yield
             self._db.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-        self._waiting.clear()
-
-    def _migrate(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            self._db.executescript(_SCHEMA)
-        elif version != 1:
-            raise DoorError(
-                f"the journal {self._path} is of version {version}; this runbook knows version 1",
-                hint="upgrade runbook, or set RUNBOOK_STATE to another directory",
-            )
 
     @contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
@@ -209,22 +337,38 @@ class SqliteJournal:
             ) from error
 
 
+def _make(path: Path) -> None:
+    """Make the file, for its owner alone; one that is there is not opened.
+
+    SQLite's locks belong to the process: closing the file here would free those that another
+    connection of this process holds on it, and a run elsewhere would take the log from under it.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
 def _record(row: tuple[Any, ...]) -> RunRecord:
-    names = (
-        "run_id",
-        "playbook",
-        "target",
-        "rehearsal",
-        "status",
-        "started_at",
-        "ended_at",
-        "who",
-        "incident",
-        "plan_hash",
-    )
-    values = dict(zip(names, row, strict=True))
+    values = dict(zip(_RECORD.split(", "), row, strict=True))
     return RunRecord(**{**values, "rehearsal": bool(values["rehearsal"])})
+
+
+def _request(text: str | None) -> Request | None:
+    if text is None:
+        return None
+    asked = json.loads(text)
+    tuples = {name: tuple(asked[name]) for name in ("tags", "skip_tags")}
+    return Request(**{**asked, **tuples})
 
 
 def _event(kind: Any, at: float, task: str | None, data: str) -> Event:
     return Event(kind=kind, at=at, task=task, data=json.loads(data))
+
+
+def _last_said(events: Sequence[tuple[Any, ...]]) -> str | None:
+    """Return the status that the last event ended the run with; None when another one follows."""
+    if not events or events[-1][3] != "finished":
+        return None
+    try:
+        return str(json.loads(events[-1][5])["status"])
+    except (ValueError, KeyError, TypeError):
+        return None  # a changed event, which the chain has told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import shlex
 import signal
@@ -11,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-from runbook.adapters.host_door import DRAIN_S, Errand, HostDoor, Kept, out_of_time
+from runbook.adapters.host_door import DRAIN_S, Errand, HeldCommand, HostDoor, Kept, out_of_time
 from runbook.model.effects import CommandOutcome
 from runbook.model.errors import NotStarted
 
@@ -30,6 +31,10 @@ class LocalDoor(HostDoor):
 
     def close(self) -> None:
         """Nothing is kept open between commands."""
+
+    def _hold(self, host: ResolvedHost, argv: tuple[str, ...], within_s: float) -> HeldCommand:
+        errand = Errand(argv=argv, timeout_s=within_s, change=True)
+        return _HeldProcess(_start(host.name, errand, stdin=subprocess.PIPE))
 
     def _run(self, host: ResolvedHost, errand: Errand) -> CommandOutcome:
         started = time.monotonic()
@@ -50,12 +55,12 @@ class LocalDoor(HostDoor):
         )
 
 
-def _start(host: str, errand: Errand) -> subprocess.Popen[bytes]:
+def _start(host: str, errand: Errand, stdin: int | None = None) -> subprocess.Popen[bytes]:
     """Start the command in its own process group: a Ctrl-C here is not a Ctrl-C there."""
     try:
         return subprocess.Popen(
             errand.argv,
-            stdin=subprocess.PIPE if errand.stdin else subprocess.DEVNULL,
+            stdin=stdin or (subprocess.PIPE if errand.stdin else subprocess.DEVNULL),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -77,6 +82,46 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         return
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=DRAIN_S)
+
+
+class _HeldProcess:
+    """A process that stays until its stdin is closed."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._unread = b""
+
+    def ask(self, line: str | None, within_s: float) -> str | None:
+        try:
+            if line is not None:
+                os.write(cast("IO[bytes]", self._process.stdin).fileno(), f"{line}\n".encode())
+            return self._read_line(time.monotonic() + within_s)
+        except (OSError, ValueError):  # its end of the pipe is closed, or ours
+            return None
+
+    def close(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+        # Reaped, or killed: a holder that does not end with its stdin would hold for good.
+        try:
+            self._process.wait(timeout=DRAIN_S)
+        except subprocess.TimeoutExpired:
+            _kill_group(self._process)
+
+    def _read_line(self, deadline: float) -> str | None:
+        out = cast("IO[bytes]", self._process.stdout).fileno()
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([out], [], [], left)[0]:
+                return None
+            data = os.read(out, _CHUNK)
+            if not data:
+                return None
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode("utf-8", errors="replace")
 
 
 class _Streams:

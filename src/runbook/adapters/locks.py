@@ -11,26 +11,42 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from runbook.model.document import visible
 from runbook.model.errors import DoorError, Locked
 
 
 class FileLocks:
     """Locks under one directory; the file says who holds it, for whom it refuses."""
 
-    def __init__(self, directory: Path, *, who: str, incident: str | None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        who: str,
+        incident: str | None,
+        environment: str | None = None,
+        steal: bool = False,
+    ) -> None:
+        """Prepare; `environment` tells two inventories apart that use the same names."""
         self._directory = directory
         self._who = who
         self._incident = incident
+        self._environment = environment
+        self._steal = steal
 
     @contextmanager
     def hold(self, name: str, owner: str) -> Iterator[None]:
         """Hold the lock `name` for run `owner`.
 
         Raises:
-            Locked: when another run holds it.
+            Locked: when another run holds it. It is never stolen: the kernel frees it when its
+                holder ends, so whoever holds it is alive on this machine, and can be stopped.
             DoorError: when the lock's file cannot be made.
         """
+        if self._environment:
+            name = f"{name} in {self._environment}"
         descriptor = self._open(name)
         try:
             try:
@@ -81,16 +97,33 @@ class FileLocks:
 
     def _held(self, name: str, descriptor: int) -> Locked:
         try:
-            note = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
+            read = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
         except ValueError:
-            note = {}
-        who, run = note.get("who", "somebody"), note.get("run", "unknown")
-        incident = f" for {note['incident']}" if note.get("incident") else ""
+            read = {}
+        note = read if isinstance(read, dict) else {}
+        who, run, pid = (_said(note, key) for key in ("who", "run", "pid"))
+        incident = f" for {_said(note, 'incident')}" if note.get("incident") else ""
+        stop = f"`runbook runs cancel {run}` stops it as Ctrl-C does, and kill {pid} as well"
+        if self._steal:
+            hint = (
+                "a lock is not stolen from a process that is alive on this very machine: it would"
+                f" work on beside this run. {stop}; its lock goes with it"
+            )
+        else:
+            hint = (
+                f"`runbook runs show {run}` tells what it does; wait for it, or ask {who}; {stop}"
+            )
         return Locked(
-            f"{name} is held by {who}{incident}: run {run}, process {note.get('pid', '?')},"
-            f" since {note.get('since', 'just now')}",
-            hint=f"`runbook runs show {run}` tells what it does; wait for it, or ask {who}",
+            f"{name} is held by {who}{incident}: run {run}, process {pid} on this machine, since"
+            f" {_said(note, 'since')}",
+            hint=hint,
         )
+
+
+def _said(note: dict[str, Any], key: str) -> str:
+    """Return what the holder wrote; it may just be about to."""
+    other = {"who": "somebody", "since": "just now"}.get(key, "unknown")
+    return visible(str(note.get(key) or other))[:100]
 
 
 def _open_shared(path: Path) -> int:

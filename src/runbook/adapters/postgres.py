@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runbook.adapters import postgres_lock
 from runbook.adapters.postgres_host import seen_from_host
 from runbook.adapters.postgres_ladder import PLAYBOOKS, Entry, Ladder, NoDoor
 from runbook.adapters.postgres_rungs import try_rung, without_host
@@ -27,13 +29,14 @@ from runbook.model.errors import (
     ConnectionLost,
     DatabaseError,
     DoorError,
+    Locked,
     SlotRefused,
     Unreachable,
 )
 from runbook.model.sql_guard import fill_in, reading_statement, single_statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from runbook.adapters.postgres_talk import Reply, Row, Talk
     from runbook.model.effects import Effect, RungTried
@@ -95,6 +98,19 @@ class PostgresDoor:
             case TryRung():
                 return self._line(effect.database).try_rung(effect.rung, effect.limits)
         raise TypeError(f"no effect of PostgreSQL: {effect!r}")
+
+    def hold_lock(self, database: str, note: Mapping[str, Any]) -> SessionLock | None:
+        """Lock a database in its server, over the connection that is kept.
+
+        None where none is kept: the rungs beyond the network door are left at once.
+
+        Raises:
+            Locked: when another session holds it.
+            DoorError: when the server cannot be asked.
+        """
+        if self._rehearsal:
+            raise ChangeInRehearsal(f"a rehearsal locks nothing: {database}")
+        return self._line(database).hold_lock(note)
 
     def close(self) -> None:
         """Close every connection; may be called twice. Whoever asks after that enters anew."""
@@ -168,6 +184,44 @@ class _Line:
     def try_rung(self, rung: Rung, limits: Question | None) -> RungTried:
         with self._lock:
             return try_rung(self._ladder, rung, limits, _ask)
+
+    def hold_lock(self, note: Mapping[str, Any]) -> SessionLock | None:
+        """Take the server's lock; see `PostgresDoor.hold_lock`."""
+        with self._lock:
+            try:
+                entry = self._enter(own=False)
+                if entry.rung != "connect":
+                    return None
+                holder = self._once(lambda: postgres_lock.take(entry.talk, note))
+            except NoDoor:
+                return None
+            finally:
+                self._give_back()
+        if holder is None:
+            return SessionLock(self, entry)
+        raise Locked(
+            f"database {self._ladder.name} is held by another run: {holder}",
+            hint="wait for it, or ask who runs it. Its lock goes with its session, so there is none"
+            " to steal: SELECT pg_terminate_backend(PID) ends it, and that run stops before its"
+            " next change",
+        )
+
+    def lock_lost(self, entry: Entry) -> str | None:
+        """Say why the lock that an entry took is held no longer."""
+        with self._lock:
+            if self._entry is entry:
+                try:
+                    if self._once(lambda: postgres_lock.still(entry.talk)):
+                        return None
+                except DoorError as error:
+                    return error.message
+        return "the session that held it has ended, or has let go of it"
+
+    def give_lock_back(self, entry: Entry) -> None:
+        """Let go of the lock; a session that is gone has done so."""
+        with self._lock, suppress(DoorError):
+            if self._entry is entry:
+                self._once(lambda: postgres_lock.give_back(entry.talk))
 
     def _from_host(self, shut: NoDoor) -> Answers:
         """Return what the server's host tells, where there is no connection to be had."""
@@ -253,6 +307,22 @@ class _Line:
         if self._entry is not None:
             self._entry.talk.close()
             self._entry = None
+
+
+class SessionLock:
+    """A lock that the kept session holds."""
+
+    def __init__(self, line: _Line, entry: Entry) -> None:
+        self._line = line
+        self._entry = entry
+
+    def lost(self) -> str | None:
+        """Say why it is held no longer; the server is asked."""
+        return self._line.lock_lost(self._entry)
+
+    def close(self) -> None:
+        """Give it back."""
+        self._line.give_lock_back(self._entry)
 
 
 # ---- questions -----------------------------------------------------------------------------

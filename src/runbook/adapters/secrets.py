@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook.model.document import visible
 from runbook.model.effects import SecretTried, TrySecret
 from runbook.model.errors import SecretMissing
+from runbook.model.redaction import spellings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +27,21 @@ COMMAND_TIMEOUT_S = 10.0
 _LARGEST = 64 * 1024
 
 
+#: The values that this process has used: in memory only, so that no text that is kept or shown
+#: repeats one. See `used`.
+_USED: set[str] = set()
+
+
+def used() -> tuple[str, ...]:
+    """Return the secrets that were resolved in this process, as text may spell them."""
+    return _spelled(frozenset(_USED))
+
+
+@lru_cache(maxsize=4)
+def _spelled(values: frozenset[str]) -> tuple[str, ...]:
+    return spellings(values)
+
+
 def resolve(secret: Secret) -> str:
     """Return the secret's value, without the one line end that editors and `echo` add.
 
@@ -35,6 +52,12 @@ def resolve(secret: Secret) -> str:
         SecretMissing: when the reference leads nowhere, to nothing, or to bytes that are no text;
             message and hint name the variable, the file or the command, never the value.
     """
+    value = _value(secret)
+    _USED.add(value)
+    return value
+
+
+def _value(secret: Secret) -> str:
     if secret.env is not None:
         return _from_environment(secret.env)
     if secret.file is not None:
@@ -118,7 +141,7 @@ class SecretsDoor:
         if not isinstance(effect, TrySecret):
             raise TypeError(f"no effect on secrets: {effect!r}")
         try:
-            resolve(effect.secret)
+            _value(effect.secret)
         except SecretMissing as error:
             return SecretTried(found=False, said=error.message, hint=error.hint or "")
         said, hint = _seen_by_others(effect.secret.file) if effect.secret.file else ("", "")

@@ -15,7 +15,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runbook.adapters.host_door import DRAIN_S, Errand, HostDoor, Kept, out_of_time, shown
+from runbook.adapters.host_door import (
+    DRAIN_S,
+    Errand,
+    HeldCommand,
+    HostDoor,
+    Kept,
+    out_of_time,
+    shown,
+)
 from runbook.adapters.ssh_connect import Connector, hang_up
 from runbook.model.effects import CommandOutcome
 from runbook.model.errors import ConnectionLost, Unreachable
@@ -41,9 +49,19 @@ class _Line:
     lock: threading.Lock = field(default_factory=threading.Lock)
     connection: Any = None
     used: float = 0.0
+    #: Commands that stay on the connection: while there are any, it is not closed for being idle.
+    held: set[_HeldChannel] = field(default_factory=set)
+
+    def leave(self) -> None:
+        """Let those who hold the connection keep it; the next command opens one of its own."""
+        for held in self.held:
+            held.alone = True
+        self.connection = None
+        self.held = set()
 
     def drop(self) -> None:
         connection, self.connection = self.connection, None
+        self.held = set()
         if connection is not None:
             hang_up(connection)
 
@@ -75,6 +93,32 @@ class SshDoor(HostDoor):
             lines, self._lines = list(self._lines.values()), {}
         for line in lines:
             line.drop()
+
+    def _hold(self, host: ResolvedHost, argv: tuple[str, ...], within_s: float) -> HeldCommand:
+        line = self._line(host)
+        errand = Errand(argv=argv, timeout_s=within_s, change=False)
+        with line.lock:
+            kept = line.connection is not None
+            try:
+                return self._begin_to_hold(line, errand)
+            except ConnectionLost:
+                if not kept:
+                    raise
+                return self._begin_to_hold(line, errand)
+
+    def _begin_to_hold(self, line: _Line, errand: Errand) -> HeldCommand:
+        channel = self._channel(line)
+        try:
+            started = _exec(channel, shlex.join(errand.argv), errand.timeout_s)
+        except _Cut:
+            line.drop()
+            raise _lost(line.host.name, errand) from None
+        if not started:
+            _close_quietly(channel)
+            raise out_of_time(line.host.name, errand)
+        held = _HeldChannel(line, channel)
+        line.held.add(held)
+        return held
 
     def _run(self, host: ResolvedHost, errand: Errand) -> CommandOutcome:
         line = self._line(host)
@@ -119,7 +163,11 @@ class SshDoor(HostDoor):
             channel = _open_channel(line.connection)
             if channel is not None:
                 return channel
-            line.drop()
+            if line.held and line.connection.transport.is_active():
+                # sshd's MaxSessions may allow but one: whoever holds a lock keeps it.
+                line.leave()
+            else:
+                line.drop()
         self._refuse_when_closed(line)
         line.connection = self._connector.open(line.host)
         self._refuse_when_closed(line)
@@ -143,7 +191,7 @@ class SshDoor(HostDoor):
 
     def _close_oldest(self) -> None:
         with self._lock:
-            lines = [line for line in self._lines.values() if line.connection is not None]
+            lines = [line for line in self._lines.values() if line.connection and not line.held]
             extra = sorted(lines, key=lambda line: line.used)[: -KEPT_CONNECTIONS or None]
         for line in extra if len(lines) > KEPT_CONNECTIONS else ():
             if line.lock.acquire(blocking=False):
@@ -151,6 +199,46 @@ class SshDoor(HostDoor):
                     line.drop()
                 finally:
                     line.lock.release()
+
+
+class _HeldChannel:
+    """A command that stays on a channel until its stdin is closed."""
+
+    def __init__(self, line: _Line, channel: Any) -> None:
+        self._line = line
+        self._connection = line.connection
+        self._channel = channel
+        self._unread = b""
+        #: Whether nobody but us uses the connection any more.
+        self.alone = False
+
+    def ask(self, line: str | None, within_s: float) -> str | None:
+        try:
+            if line is not None:
+                self._channel.settimeout(within_s)
+                self._channel.sendall(f"{line}\n".encode())
+            return self._read_line(time.monotonic() + within_s)
+        except Exception:  # noqa: BLE001 - OSError, SSHException, EOFError: it is gone
+            return None
+
+    def close(self) -> None:
+        self._line.held.discard(self)
+        _close_quietly(self._channel)
+        if self.alone:
+            hang_up(self._connection)
+
+    def _read_line(self, deadline: float) -> str | None:
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._channel.settimeout(left)
+            data = self._channel.recv(_CHUNK)
+            if not data:
+                return None
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode("utf-8", errors="replace")
 
 
 class _Cut(Exception):
@@ -192,31 +280,18 @@ class _Execution:
         return code
 
     def _send(self, command: str) -> bool:
-        # paramiko waits without a limit for the server to accept the command; closing the channel
-        # is what ends that wait.
-        overtime = threading.Event()
-
-        def give_up() -> None:
-            overtime.set()
-            self._channel.close()
-
-        timer = threading.Timer(max(0.0, self._deadline - time.monotonic()), give_up)
-        timer.daemon = True
-        timer.start()
+        if not _exec(self._channel, command, self._deadline - time.monotonic()):
+            return False
+        if self._input:
+            # Beside the reading: a command may want its output read before it reads on.
+            self._feeder = threading.Thread(target=self._feed, daemon=True)
+            self._feeder.start()
+            return True
         try:
-            self._channel.exec_command(command)
-            if self._input:
-                # Beside the reading: a command may want its output read before it reads on.
-                self._feeder = threading.Thread(target=self._feed, daemon=True)
-                self._feeder.start()
-            else:
-                self._channel.shutdown_write()
+            self._channel.shutdown_write()
         except Exception:  # noqa: BLE001 - SSHException, EOFError, OSError: all mean the same here
-            if not overtime.is_set():
-                raise _Cut from None
-        finally:
-            timer.cancel()
-        return not overtime.is_set()
+            raise _Cut from None
+        return True
 
     def _feed(self) -> None:
         # A command that ended, or closed its input, need not have read it to the end.
@@ -254,6 +329,33 @@ class _Execution:
         """Both streams are closed; a command may do so and work on, so its end is waited for."""
         remaining = self._deadline - time.monotonic()
         return bool(self._channel.status_event.wait(max(0.0, remaining)))
+
+
+def _exec(channel: Any, command: str, within_s: float) -> bool:
+    """Start a command on a channel; False when the server did not accept it in time.
+
+    paramiko waits without a limit for that; closing the channel is what ends the wait.
+
+    Raises:
+        _Cut: when the connection was lost; the command may or may not have run.
+    """
+    overtime = threading.Event()
+
+    def give_up() -> None:
+        overtime.set()
+        channel.close()
+
+    timer = threading.Timer(max(0.0, within_s), give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        channel.exec_command(command)
+    except Exception:  # noqa: BLE001 - SSHException, EOFError, OSError: all mean the same here
+        if not overtime.is_set():
+            raise _Cut from None
+    finally:
+        timer.cancel()
+    return not overtime.is_set()
 
 
 def _open_channel(connection: Any) -> Any:

@@ -118,6 +118,8 @@ _RESOLVERS: dict[str, Callable[[str], object]] = {
     "float": _float,
     "endless": _endless,
 }
+#: A key of the inventory's own (`drain: {haproxy: {on: lb-1}}`); YAML 1.2 reads it as the word.
+_OWN_KEYS = {"on"}
 _NO_STRINGS = {"null": "null", "true": "a boolean", "false": "a boolean"}
 
 
@@ -132,7 +134,7 @@ def check_plain_key(raw: str) -> None:
         hint = "write the entries out, or use defaults or groups; quote it if it is a name"
         raise Unfit("merge keys (<<) are not part of YAML 1.2", hint)
     match = _PLAIN.fullmatch(raw)
-    if match is None:
+    if match is None or raw in _OWN_KEYS:
         return
     if not raw:
         raise Unfit("a key is missing before the ':'", 'write the key, or quote it: ""')

@@ -35,6 +35,37 @@ incident = click.option(
     callback=_printable,
     help="The incident that this is for; recorded.",
 )
+steal_lock = click.option(
+    "--steal-lock",
+    is_flag=True,
+    help="Take over a target's lock from another run; that one stops before its next change.",
+)
+limit = click.option(
+    "--limit",
+    metavar="SELECTOR",
+    help="Narrow every selection of hosts to these, as in web-01 or web & zone=a.",
+)
+
+
+def _tags(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    tags = tuple(tag.strip() for tag in (value or "").split(",") if tag.strip())
+    if value is not None and not tags:
+        raise click.BadParameter("name a tag, as in: drain,restart")
+    return tags
+
+
+tags = click.option(
+    "--tags",
+    metavar="TAG,TAG",
+    callback=_tags,
+    help="Run only the steps that have one of these tags.",
+)
+skip_tags = click.option(
+    "--skip-tags",
+    metavar="TAG,TAG",
+    callback=_tags,
+    help="Leave out the steps that have one of these tags.",
+)
 parameters = click.option(
     "-p",
     "--param",

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from runbook.cli import options
+from runbook.cli.playbooks_test import command as test
 
 
 @click.group("playbooks")
@@ -41,12 +42,19 @@ def show(playbook: str) -> None:
 
 @command.command("validate")
 @click.argument("files", nargs=-1, required=True)
-def validate(files: tuple[str, ...]) -> int:
-    """Check playbooks; all mistakes of each are told, with file:line:column."""
-    from runbook import wiring
-    from runbook.cli.rendering.errors import show_error
-    from runbook.model.errors import UsageError
+@click.option("--strict", is_flag=True, help="Also fail on what is allowed and will be regretted.")
+@options.inventory
+def validate(files: tuple[str, ...], strict: bool, inventory: str | None) -> int:
+    """Check playbooks; all mistakes of each are told, with file:line:column.
 
+    With --strict, -i also lets it look at the services that a playbook restarts.
+    """
+    from runbook import wiring
+    from runbook.cli.rendering.errors import error_text, show_error
+    from runbook.engine.lint import lint
+    from runbook.model.errors import InvalidDocument, UsageError
+
+    fleet = wiring.load_fleet(inventory) if strict and inventory is not None else None
     bad = 0
     for name in files:
         try:
@@ -54,9 +62,18 @@ def validate(files: tuple[str, ...]) -> int:
         except UsageError as error:
             show_error(error)
             bad += 1
+            continue
+        regretted = lint(book, fleet) if strict else ()
+        if regretted:
+            click.echo(error_text(InvalidDocument(regretted), "strict"), err=True)
+            bad += 1
         else:
-            click.echo(f"{name}: ok ({len(book.steps)} steps)")
+            click.echo(f"{name}: ok ({_count(len(book.steps), 'step')})")
     return 2 if bad else 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
 
 
 @command.command("schema")
@@ -71,3 +88,6 @@ def schema(output: Path | None) -> None:
         click.echo(text)
     else:
         output.write_text(text + "\n", encoding="utf-8")
+
+
+command.add_command(test)

@@ -32,9 +32,13 @@ REMEDIES = {
 @click.option("--service", help="--rolling-restart: which service, when TARGET has several.")
 @options.inventory
 @options.parameters
+@options.limit
+@options.tags
+@options.skip_tags
 @options.dry_run
 @options.yes
 @options.incident
+@options.steal_lock
 @options.output("text", "json")
 def command(
     target: str | None,
@@ -44,9 +48,13 @@ def command(
     service: str | None,
     inventory: str | None,
     params: tuple[str, ...],
+    limit: str | None,
+    tags: tuple[str, ...],
+    skip_tags: tuple[str, ...],
     dry_run: bool,
     yes: bool,
     incident: str | None,
+    steal_lock: bool,
     output_format: str,
 ) -> int:
     """Relieve the database TARGET: show the exact sessions or units, ask, do it, prove it.
@@ -68,9 +76,13 @@ def command(
         playbook="",
         target=target,
         params=options.parse_parameters(params),
+        limit=limit,
+        tags=tags,
+        skip_tags=skip_tags,
         rehearsal=dry_run,
         yes=yes,
         incident=incident,
+        steal_lock=steal_lock,
     )
     if rolling_restart:
         return _run(

@@ -12,18 +12,26 @@ from runbook.cli import options
 @click.argument("target", required=False)
 @options.inventory
 @options.parameters
+@options.limit
+@options.tags
+@options.skip_tags
 @options.dry_run
 @options.yes
 @options.incident
+@options.steal_lock
 @options.output("text", "json")
 def command(
     playbook: str,
     target: str | None,
     inventory: str | None,
     params: tuple[str, ...],
+    limit: str | None,
+    tags: tuple[str, ...],
+    skip_tags: tuple[str, ...],
     dry_run: bool,
     yes: bool,
     incident: str | None,
+    steal_lock: bool,
     output_format: str,
 ) -> int:
     """Run PLAYBOOK: the name of a shipped one, or a path; TARGET is what it is pointed at."""
@@ -38,9 +46,13 @@ def command(
             playbook=playbook,
             target=target,
             params=given,
+            limit=limit,
+            tags=tags,
+            skip_tags=skip_tags,
             rehearsal=dry_run,
             yes=yes,
             incident=incident,
+            steal_lock=steal_lock,
         ),
         fleet,
     )

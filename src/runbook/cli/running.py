@@ -1,10 +1,10 @@
-"""Runs a playbook for a command: plan, confirm, progress, signals, exit code."""
+"""Runs a playbook for a command: plan, progress, signals, exit code."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event
@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 from runbook import wiring
 from runbook.cli.rendering.consoles import notes
 from runbook.cli.rendering.errors import error_text
-from runbook.model.document import visible
-from runbook.model.errors import ExitCode, NotConfirmed, RunbookError
+from runbook.model.errors import ExitCode, RunbookError
 
 if TYPE_CHECKING:
     from runbook.engine.executor import LocalExecutor, RunOutcome
+    from runbook.engine.flights import Flight
     from runbook.model.fleet import Fleet
-    from runbook.model.plan import Confirm, Plan, Result
+    from runbook.model.plan import Plan
     from runbook.model.ports import Judge
+    from runbook.model.ports import Request as Asked
 
 #: How a run's end becomes the process's exit code.
 EXIT_CODES = {
@@ -32,6 +33,7 @@ EXIT_CODES = {
     "refused": ExitCode.REFUSED,
     "unknown": ExitCode.UNKNOWN,
     "interrupted": ExitCode.INTERRUPTED,
+    "waiting": ExitCode.WAITING,
 }
 
 
@@ -45,6 +47,11 @@ class Request:
     rehearsal: bool = False
     yes: bool = False
     incident: str | None = None
+    #: A selector that narrows every selection of hosts; steps to run and to leave out, by tags.
+    limit: str | None = None
+    tags: Sequence[str] = ()
+    skip_tags: Sequence[str] = ()
+    steal_lock: bool = False
     #: Say nothing while it works; for runs whose only point is their result.
     quiet: bool = False
     #: Keep a record of the run; a check that runs every minute keeps none.
@@ -53,69 +60,116 @@ class Request:
     judge: Judge | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class TakenUp:
+    """A run that is resumed, and what the user says of its doubts."""
+
+    run_id: str
+    done: Sequence[str] = ()
+    again: Sequence[str] = ()
+
+
 def run_playbook(request: Request, fleet: Fleet) -> RunOutcome:
     """Plan and run a playbook, showing progress on stderr.
 
     Raises:
         RunbookError: when it cannot be planned, locked, or journaled.
     """
+    return run_plan(plan_for(request, fleet), request, fleet)
+
+
+def plan_for(request: Request, fleet: Fleet) -> Plan:
+    """Return the frozen plan of what the user asked for.
+
+    Raises:
+        RunbookError: when it cannot be planned.
+    """
     from runbook.engine.planning import make_plan
 
-    playbook = wiring.load_playbook(request.playbook)
-    plan = make_plan(
-        playbook,
+    return make_plan(
+        wiring.load_playbook(request.playbook),
         fleet=fleet,
         target=request.target,
         given=request.params,
         rehearsal=request.rehearsal,
+        tags=request.tags,
+        skip_tags=request.skip_tags,
+        limit=request.limit,
     )
-    return run_plan(plan, request, fleet)
 
 
-def run_plan(plan: Plan, request: Request, fleet: Fleet) -> RunOutcome:
-    """Run a frozen plan.
+def run_plan(
+    plan: Plan, request: Request, fleet: Fleet, taken_up: TakenUp | None = None
+) -> RunOutcome:
+    """Run a frozen plan, or go on with a run that has begun.
 
     Raises:
         RunbookError: see `run_playbook`.
     """
+    from runbook.cli.confirming import Confirmer
     from runbook.cli.rendering.progress import open_progress
 
-    needs_yes = any(node.changes for node in plan.nodes) and not request.rehearsal
-    if needs_yes and not request.yes and not sys.stdin.isatty():
-        raise NotConfirmed(
-            f"{plan.playbook} changes things, and there is no terminal to ask at",
-            hint="--dry-run shows what it would do; --yes does it without asking",
-        )
-    if needs_yes:
+    if taken_up is None and not plan.rehearsal and any(node.changes for node in plan.nodes):
         _tell_of_a_killed_run(plan)
-    asking = Event()
-    with (
-        open_progress(plan, quiet=request.quiet) as progress,
-        wiring.open_run(
-            plan,
-            fleet,
-            watchers=(progress,),
-            confirmer=_confirmer(request, progress.pause, asking),
-            incident=request.incident,
-            keep=request.journal,
-            judge=request.judge,
-        ) as run,
-        _signals(run.executor, asking),
-    ):
-        if run.unjournaled is not None:
-            _warn(run.unjournaled)
-        outcome = run.executor.run(plan)
+    with open_progress(plan, quiet=request.quiet) as progress:
+        confirmer = Confirmer(yes=request.yes, pause=progress.pause)
+        with (
+            wiring.open_run(
+                plan,
+                fleet,
+                watchers=(progress,),
+                confirmer=confirmer,
+                incident=request.incident,
+                keep=request.journal,
+                judge=request.judge,
+                request=_asked(request, fleet),
+                taken_up=taken_up.run_id if taken_up is not None else None,
+                steal_lock=request.steal_lock,
+            ) as run,
+            _signals(run.executor, confirmer.asking),
+        ):
+            if run.unjournaled is not None:
+                _warn(run.unjournaled)
+            outcome = _go(run, plan, taken_up)
     for complaint in run.executor.complaints.values():
         _warn(complaint)
     return outcome
 
 
+def _go(run: wiring.Run, plan: Plan, taken_up: TakenUp | None) -> RunOutcome:
+    if taken_up is None:
+        return run.executor.run(plan)
+    return run.executor.resume(
+        plan, run.events, by=wiring.who(), done=taken_up.done, again=taken_up.again
+    )
+
+
+def _asked(request: Request, fleet: Fleet) -> Asked:
+    """Return what was asked for in words that lead to the same plan from any directory."""
+    from pathlib import Path
+
+    from runbook.model.ports import Request as Asked
+
+    return Asked(
+        playbook=wiring.playbook_reference(request.playbook),
+        target=request.target,
+        params=dict(request.params),
+        inventory=str(Path(fleet.source).absolute()),
+        limit=request.limit,
+        tags=tuple(request.tags),
+        skip_tags=tuple(request.skip_tags),
+        incident=request.incident,
+    )
+
+
 def _tell_of_a_killed_run(plan: Plan) -> None:
     record = wiring.run_without_end(plan)
     if record is not None:
+        what = "waits for an answer" if record.status == "waiting" else "was killed, or goes on"
         notes().print(
             f"warning: the last {record.playbook} of {record.target} (by {record.who}) has no end:"
-            f" it was killed, or goes on. What it had done: runbook runs show {record.run_id}",
+            f" it {what}. What it had done: runbook runs show {record.run_id}; to go on with it"
+            f" instead of this: runbook runs resume {record.run_id}",
             soft_wrap=True,
         )
 
@@ -123,49 +177,6 @@ def _tell_of_a_killed_run(plan: Plan) -> None:
 def _warn(error: RunbookError) -> None:
     with suppress(OSError, SystemExit):
         notes().print(error_text(error, "warning"))
-
-
-def _confirmer(
-    request: Request, pause: Callable[[], None], asking: Event
-) -> Callable[[Confirm, Plan, Mapping[str, Result]], tuple[bool, str]]:
-    def confirm(asked: Confirm, plan: Plan, results: Mapping[str, Result]) -> tuple[bool, str]:
-        from runbook.cli.rendering.intentions import show_intentions
-
-        try:
-            pause()
-            show_intentions(plan, results, notes())
-        except (OSError, SystemExit):
-            return False, "nobody: what would be done could not be shown"
-        if request.yes:
-            notes().print(f"Confirmed by --yes (confirmation {asked.hash}).", highlight=False)
-            return True, f"{wiring.who()} (--yes)"
-        asking.set()
-        try:
-            return _ask(asked, plan), wiring.who()
-        finally:
-            asking.clear()
-
-    return confirm
-
-
-def _ask(asked: Confirm, plan: Plan) -> bool:
-    """Ask with the act and its target in the question: what stands above may have scrolled off."""
-    acts = [f"{n.name} ({_briefly(n.targets)})" for n in plan.nodes if n.changes]
-    count = len(asked.touches)
-    things = "1 change" if count == 1 else f"up to {count} changes"
-    what = visible("; then ".join(acts))
-    notes().print(f"\n{what}: {things}, as shown. Go ahead? [y/N] ", end="", soft_wrap=True)
-    try:
-        answer = input()
-    except (EOFError, KeyboardInterrupt):
-        notes().print()
-        return False
-    return answer.strip().lower() in {"y", "yes"}
-
-
-def _briefly(targets: tuple[str, ...]) -> str:
-    more = f" and {len(targets) - 3} more" if len(targets) > 3 else ""
-    return ", ".join(targets[:3]) + more
 
 
 @contextmanager
@@ -181,18 +192,12 @@ def _signals(executor: LocalExecutor, asking: Event) -> Iterator[None]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        busy = executor.interrupt()
+        name = signal.Signals(number).name
+        flights = executor.interrupt(by=name)
         if asking.is_set():
             raise KeyboardInterrupt
-        if not busy:
-            return
-        what = ", ".join(key.rsplit("/", 1)[-1] for key in busy)
         with suppress(OSError):  # after a hangup there is nobody to read it
-            print(
-                f"\n{signal.Signals(number).name}: finishing {what}, then stopping."
-                " Once more: stop waiting for it.",
-                file=sys.stderr,
-            )
+            print(f"\n{name}: {_what_is_left(flights)}", file=sys.stderr)
 
     # What nohup (or a shell, for a job in the background) has told us to ignore stays ignored.
     wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -203,3 +208,17 @@ def _signals(executor: LocalExecutor, asking: Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _what_is_left(flights: Sequence[Flight]) -> str:
+    """Say what is seen to its end, in words; a restart that was asked for cannot be taken back."""
+    acting = [flight for flight in flights if flight.changes]
+    if not acting:
+        return "stopping; nothing is being changed."
+    most = 5  # names that a tired eye takes in
+    words = ", ".join(flight.words() for flight in acting[:most])
+    more = f" and {len(acting) - most} more" if len(acting) > most else ""
+    return (
+        f"finishing {words}{more}, then stopping; nothing new is begun."
+        " Once more: stop waiting for it."
+    )

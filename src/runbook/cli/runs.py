@@ -4,43 +4,59 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runbook.cli import options
+from runbook.cli.runs_answer import approve, cancel
+from runbook.cli.runs_filter import Filter
+from runbook.cli.runs_find import find_run, standing
+from runbook.cli.runs_keep import prune, verify
+from runbook.cli.runs_report import report
+from runbook.cli.runs_resume import resume, work
 from runbook.model.document import visible
 
 if TYPE_CHECKING:
-    from runbook.model.events import Event
-    from runbook.model.ports import RunRecord
+    from runbook.model.ports import KeptRun
 
 
 @click.group("runs")
 def command() -> None:
-    """List and show what was run on this machine."""
+    """List and show what was run on this machine, and go on with it."""
+
+
+#: Commands that have a file of their own.
+for _command in (resume, approve, cancel, report, verify, prune, work):
+    command.add_command(_command)
 
 
 @command.command("list")
 @click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--target", metavar="NAME", help="Only runs on it.")
+@click.option("--playbook", metavar="NAME", help="Only runs of it.")
+@click.option("--incident", metavar="ID", help="Only runs for it.")
+@click.option("--since", metavar="AGE", help="Only runs that began since: 24h, 7d, 2026-11-23.")
+@click.option("--open", "only_open", is_flag=True, help="Only runs without an end.")
 @options.output("text", "json")
-def list_(limit: int, output_format: str) -> None:
+def list_(limit: int, output_format: str, **wanted: Any) -> None:
     """List the newest runs first."""
     from runbook import wiring
 
-    records = wiring.open_journal().runs(limit)
+    chosen = Filter.of(**wanted)
+    records = chosen.of_journal(wiring.open_journal(), limit)
     if output_format == "json":
         click.echo(json.dumps([asdict(record) for record in records], indent=2))
         return
     if not records:
-        click.echo("no runs yet")
+        click.echo("no such runs" if chosen.narrows else "no runs yet")
     for record in records:
         kind = f"{record.playbook} {record.target or ''}".strip()
         dry = " (rehearsal)" if record.rehearsal else ""
         click.echo(
-            f"{record.run_id}  {_date(record.started_at)}  {_status(record):<12} {kind}{dry}"
+            f"{record.run_id}  {_date(record.started_at)}  {standing(record):<16} {kind}{dry}"
             f"  by {record.who}" + (f" for {visible(record.incident)}" if record.incident else "")
         )
 
@@ -54,45 +70,46 @@ def show(run_id: str, output_format: str) -> None:
     RUN_ID may be cut short, as long as it is unambiguous; `last` is the newest.
     """
     from runbook import wiring
-    from runbook.model.errors import UsageError
 
-    journal = wiring.open_journal()
-    found = journal.run(_whole_id(run_id, journal.runs(10_000)))
-    if found is None:
-        raise UsageError(f"there is no run {run_id!r}", hint="`runbook runs list` shows them")
-    record, plan, events = found
+    found = find_run(wiring.open_journal(), run_id)
     if output_format == "json":
-        whole = {"run": asdict(record), "plan": plan, "events": [asdict(e) for e in events]}
+        events = [asdict(event) for event in found.events]
+        whole = {"run": asdict(found.record), "plan": found.plan, "events": events}
         click.echo(json.dumps(whole, indent=2))
         return
-    _text(record, events)
+    _text(found)
 
 
-def _whole_id(given: str, records: Sequence[RunRecord]) -> str:
-    from runbook.model.errors import UsageError
-
-    if given == "last" and records:
-        return records[0].run_id
-    matches = [record.run_id for record in records if record.run_id.startswith(given)]
-    if len(matches) > 1 and given not in matches:
-        raise UsageError(f"{given!r} fits {len(matches)} runs", hint=f"such as {matches[0]}")
-    return given if given in matches or not matches else matches[0]
-
-
-def _text(record: RunRecord, events: Sequence[Event]) -> None:
+def _text(kept: KeptRun) -> None:
+    record = kept.record
     click.echo(f"run       {record.run_id}{'  (rehearsal)' if record.rehearsal else ''}")
     click.echo(f"playbook  {record.playbook} {record.target or ''}".rstrip())
     click.echo(
         f"by        {record.who}" + (f", for {visible(record.incident)}" if record.incident else "")
     )
-    click.echo(f"status    {_status(record)}")
+    click.echo(f"status    {standing(record)}")
     click.echo(f"plan      {record.plan_hash}\n")
-    for event in events:
+    _timeline(kept)
+    for event in kept.events:
         if event.kind in _LINES:
             line = _LINES[event.kind](event.data)
             at = time.strftime("%H:%M:%S", time.localtime(event.at))
             click.echo(f"{at}  {visible(event.task or ''):<32} {visible(line)}".rstrip())
 
+
+def _timeline(kept: KeptRun) -> None:
+    """Show who was at what and when, one line a target, where there is more than one."""
+    from runbook.cli.rendering.report_markdown import timeline_rows
+    from runbook.cli.rendering.report_sections import timeline
+    from runbook.engine.history import history_of
+
+    for drawn in timeline(history_of(kept), most=_DRAWN):
+        if len(drawn.rows) > 1:
+            click.echo("\n".join((*timeline_rows(drawn), "")))
+
+
+#: Targets of the timeline on a screen; a report has more.
+_DRAWN = 20
 
 #: Event -> its line, from its data; kinds that are not here have none.
 _LINES: Mapping[str, Callable[[dict[str, Any]], str]] = {
@@ -101,15 +118,20 @@ _LINES: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "changed": lambda d: f"done: {d['sentence']} ({d['seconds']}s)",
     "assumed": lambda d: f"would: {d['sentence']}",
     "task_finished": lambda d: f"{d['result']['status']}: {d['result']['summary']}",
-    "asked": lambda d: f"asked to confirm {len(d['touches'])} changes (confirmation {d['hash']})",
-    "answered": lambda d: f"{'yes' if d['yes'] else 'no'}, by {d['by']}",
+    "asked": lambda d: (
+        f"asked: {d.get('prompt') or 'confirm'} {len(d['touches'])} changes"
+        f" (confirmation {d['hash']})"
+    ),
+    "answered": lambda d: (
+        f"{'yes' if d['yes'] else 'no'}, by {d['by']} {d.get('comment', '')}".strip()
+    ),
+    "owed": lambda d: f"owed from here on: {d['what']}",
+    "paid": lambda d: f"owed no longer: {d['key']}",
+    "interrupted": lambda d: f"asked to stop, by {d['by']}",
+    "resumed": lambda d: f"taken up again, by {d['by']} (process {d['pid']})",
+    "locked": lambda d: f"lock {d['lock']}: {d['how']}",
     "finished": lambda d: f"{d['status']} {d['reason']}".strip(),
 }
-
-
-def _status(record: RunRecord) -> str:
-    """A run without an end lost its process, or is still going on."""
-    return "no end yet" if record.ended_at is None else record.status
 
 
 def _date(at: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from runbook.model.errors import RunbookError, UsageError
@@ -57,9 +58,20 @@ def uses(expression: str, name: str) -> bool:
     return re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", expression) is not None
 
 
+def step_names(expression: str) -> tuple[str, ...]:
+    """Return the names of the steps that an expression speaks of: `steps.NAME`."""
+    return tuple(dict.fromkeys(re.findall(r"(?<![\w.])steps\.([a-z][a-z0-9_]*)", expression)))
+
+
 def _compile(expression: str, names: Mapping[str, str]) -> Any:
+    return _compiled(expression, tuple(sorted(names.items())))
+
+
+@lru_cache(maxsize=512)  # compiling takes 1 ms, and a condition is asked for again and again
+def _compiled(expression: str, known: tuple[tuple[str, str], ...]) -> Any:
     from cel_expr_python import cel
 
+    names = dict(known)
     kinds = {name: getattr(cel.Type, _TYPES.get(kind, "DYN")) for name, kind in names.items()}
     try:
         compiled = cel.NewEnv(variables=kinds).compile(expression)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,17 +12,29 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from runbook.engine.book import Ledger
 from runbook.engine.decide import decide, why_not_run
+from runbook.engine.flights import Flight, Flights, left_behind
+from runbook.engine.listening import Mailbox, listening
 from runbook.engine.outcomes import StepOutcome, step_outcomes
 from runbook.engine.perform import Performer
+from runbook.engine.resume import (
+    AGAIN,
+    DONE,
+    Answer,
+    TakenUp,
+    in_time,
+    obligation_from_json,
+    take_up,
+)
 from runbook.model.errors import DoorError
 from runbook.model.events import Event
-from runbook.model.plan import Confirm, Finish, Perform, Plan, Result, Task
+from runbook.model.plan import Confirm, Finish, Obligation, Perform, Plan, Result, Task
 from runbook.model.ports import Locks, Watcher
 
-#: Asked with what would be touched, and with what was seen; True means go ahead. The second value
-#: names who answered.
-Confirmer = Callable[[Confirm, Plan, Mapping[str, Result]], tuple[bool, str]]
+#: Asked with what would be touched, and with what was seen; True means go ahead, None that nobody
+#: is here to answer: then the run waits. The second value names who answered.
+Confirmer = Callable[[Confirm, Plan, Mapping[str, Result]], tuple[bool | None, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +46,8 @@ class RunOutcome:
     finish: Finish
     steps: tuple[StepOutcome, ...]
     results: dict[str, Result]
+    #: What the run still owes the world.
+    owed: tuple[Obligation, ...] = ()
 
 
 class LocalExecutor:
@@ -45,6 +61,7 @@ class LocalExecutor:
         views: Sequence[Watcher] = (),
         locks: Locks,
         confirmer: Confirmer,
+        mailbox: Mailbox | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._performer = performer
@@ -54,23 +71,35 @@ class LocalExecutor:
         self._views = list(views)
         self._locks = locks
         self._confirmer = confirmer
+        self._mailbox = mailbox
         self._now = now
         self._telling = threading.Lock()
         self._interrupted = threading.Event()
-        self._in_flight: set[str] = set()
+        #: Who has asked the run to stop, until the journal was told.
+        self._stopped_by: str | None = None
+        self._flights = Flights()
+        self._taken = TakenUp()
+        self._owed: dict[str, Obligation] = {}
+        #: Who answered a step's own question, by the step's key.
+        self._answered: dict[str, Answer] = {}
         #: Tasks that nobody waits for any more, after a second interrupt.
         self.abandoned: tuple[str, ...] = ()
         #: What could not be journaled, by message; shown when the run is over.
         self.complaints: dict[str, DoorError] = {}
 
-    def interrupt(self) -> tuple[str, ...]:
-        """Start nothing more; return the keys of tasks in flight, which are seen to their end."""
+    def interrupt(self, by: str | None = None) -> tuple[Flight, ...]:
+        """Start nothing more; return what is in flight, which is seen to its end.
+
+        Called by signals' handlers too: it takes no lock. `by` is told to the journal, unless it
+        has it from there.
+        """
+        self._stopped_by = self._stopped_by or by
         self._interrupted.set()
         self._performer.world.interrupted.set()
-        return tuple(sorted(self._in_flight))
+        return self._flights.now()
 
     def run(self, plan: Plan) -> RunOutcome:
-        """Run a plan to its end.
+        """Run a plan to its end, or until it waits for an answer that nobody here gives.
 
         After a second interrupt the outcome is what is known by then: tasks that go on elsewhere
         are `unknown`, and named in `abandoned`.
@@ -78,70 +107,160 @@ class LocalExecutor:
         Raises:
             Locked: when another run works on the same service or database.
         """
+        with self._holding(plan):
+            said = {"plan": plan.to_json(), "hash": plan.hash, "pid": os.getpid()}
+            self._tell("planned", None, said)
+            return self._run(plan)
+
+    def resume(
+        self,
+        plan: Plan,
+        events: Sequence[Event],
+        *,
+        by: str,
+        done: Sequence[str] = (),
+        again: Sequence[str] = (),
+    ) -> RunOutcome:
+        """Go on with a run from its events; `done` and `again` settle doubts, by tasks' keys.
+
+        Raises:
+            Locked: when another run works on the same service or database.
+        """
+        with self._holding(plan):
+            choices = {DONE: list(done), AGAIN: list(again)}
+            said = {"by": by, "pid": os.getpid(), "choices": choices}
+            resumed = self._tell("resumed", None, said)
+            self._taken = take_up(plan, [*events, resumed])
+            self._owed = {debt.key: debt for debt in self._taken.owed}
+            return self._run(plan)
+
+    def _holding(self, plan: Plan) -> ExitStack:
         with ExitStack() as stack:
             if not plan.rehearsal:
                 for name in sorted({n.lock for n in plan.nodes if n.changes and n.lock}):
                     stack.enter_context(self._locks.hold(name, self._performer.run_id))
-            return self._run(plan)
+            return stack.pop_all()
 
     def _run(self, plan: Plan) -> RunOutcome:
-        results: dict[str, Result] = {}
+        results = Ledger(self._taken.results)
         answers: dict[str, bool] = {}
-        self._tell("planned", None, {"plan": plan.to_json(), "hash": plan.hash})
         pool = ThreadPoolExecutor(max_workers=plan.parallel)
-        try:
-            while not self.abandoned:
-                command = decide(plan, results, answers, interrupted=self._interrupted.is_set())
-                match command:
-                    case Perform(tasks=tasks):
-                        results |= self._perform_all(pool, tasks)
-                    case Confirm() as confirm:
-                        answers[confirm.key] = self._ask(confirm, plan, results)
-                    case Finish() as finish:
-                        return self._end(plan, finish, results)
-        finally:
-            pool.shutdown(wait=not self.abandoned, cancel_futures=True)
+        with listening(self._listen):
+            try:
+                while not self.abandoned:
+                    known = self._interrupted.is_set()
+                    owed = tuple(self._owed.values())
+                    command = decide(plan, results, answers, interrupted=known, owed=owed)
+                    match command:
+                        case Perform(tasks=tasks):
+                            results |= self._perform_all(pool, tasks, interrupted=known)
+                        case Confirm() as confirm:
+                            yes = self._ask(confirm, plan, results)
+                            if yes is None:
+                                return self._end(plan, self._waiting_for(confirm), results)
+                            answers[confirm.key] = yes
+                        case Finish() as finish:
+                            return self._end(plan, finish, results)
+            finally:
+                pool.shutdown(wait=not self.abandoned, cancel_futures=True)
         return self._end(plan, self._left_behind(), results)
 
-    def _perform_all(self, pool: ThreadPoolExecutor, tasks: tuple[Task, ...]) -> dict[str, Result]:
+    # ---- tasks -------------------------------------------------------------------------------
+
+    def _perform_all(
+        self, pool: ThreadPoolExecutor, tasks: tuple[Task, ...], *, interrupted: bool
+    ) -> dict[str, Result]:
         """Perform tasks side by side, and wait for all: a batch is left by no one."""
-        waiting: dict[Future[Result], Task] = {pool.submit(self._perform, t): t for t in tasks}
-        results: dict[str, Result] = {}
+        waiting: dict[Future[Result | None], Task] = {
+            pool.submit(self._perform, task, interrupted=interrupted): task for task in tasks
+        }
+        results: dict[str, Result | None] = {}
         try:
             for future in as_completed(waiting):
                 results[waiting[future].key] = future.result()
         except KeyboardInterrupt:
             results |= {waiting[f].key: f.result() for f in waiting if f.done()}
-            self.abandoned = tuple(sorted(self._in_flight - set(results)))
-            for key in self.abandoned:
-                why = "still going on; nobody waited for its end"
-                results.setdefault(key, Result(status="unknown", summary=why))
-        return results
+            flights = [flight for flight in self._flights.now() if flight.key not in results]
+            self.abandoned = tuple(flight.key for flight in flights)
+            owed = tuple(self._owed.values())
+            results |= {flight.key: left_behind(flight, owed) for flight in flights}
+        return {key: result for key, result in results.items() if result is not None}
 
-    def _perform(self, task: Task) -> Result:
-        if self._interrupted.is_set() and not task.changes:
-            return Result(status="skipped", summary="not begun: interrupted")
-        self._in_flight.add(task.key)
-        result = self._performer.perform(task, lambda kind, data: self._tell(kind, task.key, data))
+    def _perform(self, task: Task, *, interrupted: bool) -> Result | None:
+        """Perform a task; None when an interrupt came before it began.
+
+        `interrupted` is what was known when the task was decided: what is decided after an
+        interrupt (a debt to settle, what always runs) is for then.
+        """
+        waited = task.wait_s > 0 and self._interrupted.wait(task.wait_s)
+        new = not interrupted and self._interrupted.is_set()
+        if new and (waited or not task.changes):
+            return None
+        self._flights.begin(task)
+        result = self._performer.perform(
+            self._with_what_is_known(task), lambda kind, data: self._tell(kind, task.key, data)
+        )
         self._tell("task_finished", task.key, {"result": asdict(result)})
-        self._in_flight.discard(task.key)
+        self._flights.end(task.key)
         return result
+
+    def _with_what_is_known(self, task: Task) -> Task:
+        given = dict(task.given)
+        if task.key in self._taken.crashed:
+            given["crashed"] = _plain(self._taken.crashed[task.key])
+        if task.node in self._answered:
+            given["answer"] = _plain(self._answered[task.node])
+        return replace(task, given=given)
 
     def _left_behind(self) -> Finish:
         return Finish(
             status="interrupted",
             reason=f"stopped waiting; still going on elsewhere: {', '.join(self.abandoned)}",
-            hint=f"look there before anything else; `runbook runs show {self._performer.run_id}`"
-            " has what was asked for",
+            hint=f"`runbook runs resume {self._performer.run_id}` looks there and goes on;"
+            " what each host was left at is said above",
         )
 
-    def _ask(self, confirm: Confirm, plan: Plan, results: Mapping[str, Result]) -> bool:
-        self._tell("asked", None, {"touches": list(confirm.touches), "hash": confirm.hash})
-        yes, who = self._confirmer(confirm, plan, results)
-        self._tell("answered", None, {"yes": yes, "by": who, "hash": confirm.hash})
-        return yes
+    # ---- questions ---------------------------------------------------------------------------
 
-    def _end(self, plan: Plan, finish: Finish, results: dict[str, Result]) -> RunOutcome:
+    def _ask(self, confirm: Confirm, plan: Plan, results: Mapping[str, Result]) -> bool | None:
+        """Return the answer: one that was given before to the very same question, or a new one."""
+        given = self._taken.answers.get((confirm.key, confirm.hash))
+        if given is None:
+            if not self._stands_open(confirm):
+                self._tell("asked", None, _question(confirm))
+            yes, who = self._confirmer(confirm, plan, results)
+            if yes is None:
+                return None
+            given = Answer(yes=yes, by=who, at=self._now())
+            said = {"key": confirm.key, "yes": yes, "by": who, "hash": confirm.hash}
+            self._tell("answered", None, said)
+        if confirm.node is not None:
+            self._answered[confirm.node] = given
+        return given.yes
+
+    def _stands_open(self, confirm: Confirm) -> bool:
+        """Whether this was asked before, and may still be answered: its time runs from then."""
+        before = self._taken.open_question
+        if before is None or (before.get("key"), before["hash"]) != (confirm.key, confirm.hash):
+            return False
+        asked = Event(kind="asked", at=float(before["at"]), data=dict(before))
+        return in_time(asked, self._now())
+
+    def _waiting_for(self, confirm: Confirm) -> Finish:
+        run_id = self._performer.run_id
+        who = f" by {' or '.join(confirm.by)}" if confirm.by else ""
+        what = confirm.prompt or f"{len(confirm.touches)} changes, to be confirmed"
+        return Finish(
+            status="waiting",
+            reason=f"for an answer{who}: {what}",
+            hint=f"`runbook runs approve {run_id}` answers it (--deny: no), then"
+            f" `runbook runs resume {run_id}` goes on",
+        )
+
+    # ---- telling -----------------------------------------------------------------------------
+
+    def _end(self, plan: Plan, finish: Finish, results: Ledger) -> RunOutcome:
+        self._tell_of_interrupt()
         said = {"status": finish.status, "reason": finish.reason, "hint": finish.hint}
         self._tell("finished", None, said)
         return RunOutcome(
@@ -149,27 +268,63 @@ class LocalExecutor:
             plan=plan,
             finish=finish,
             steps=tuple(_explained(plan, step, results) for step in step_outcomes(plan, results)),
-            results=results,
+            results=dict(results),
+            owed=tuple(self._owed.values()),
         )
 
-    def _tell(self, kind: Any, task: str | None, data: dict[str, Any]) -> None:
+    def _listen(self) -> None:
+        """Hear whether somebody has asked the run to stop, here or from another process."""
+        try:
+            news = self._mailbox.news() if self._mailbox is not None else ()
+        except DoorError as error:
+            self.complaints.setdefault(error.message, error)
+            return
+        if any(event.kind == "interrupted" for event in news):
+            self.interrupt()
+        self._tell_of_interrupt()
+
+    def _tell_of_interrupt(self) -> None:
+        by, self._stopped_by = self._stopped_by, None
+        if by is not None:
+            self._tell("interrupted", None, {"by": by})
+
+    def _tell(self, kind: Any, task: str | None, data: dict[str, Any]) -> Event:
         event = Event(kind=kind, at=self._now(), task=task, data=data)
         with self._telling:
             for keeper in self._keepers:
                 try:
                     keeper.notice(event)
                 except DoorError as error:
-                    # An intent that cannot be kept is a change that must not be made. Anything
-                    # else must not abandon hosts in flight: it is told at the end.
-                    if kind == "intended":
+                    # What cannot be kept beforehand (an intent, a debt) must not be done.
+                    # Anything else must not abandon hosts in flight: it is told at the end.
+                    if kind in {"intended", "owed"}:
                         raise
                     self.complaints.setdefault(error.message, error)
+            self._follow(event)
             for view in tuple(self._views):
                 try:
                     view.notice(event)
                 except (Exception, SystemExit):  # noqa: BLE001 - rich leaves so on a broken pipe
                     # A closed terminal must not cost a host in flight its care.
                     self._views.remove(view)
+        return event
+
+    def _follow(self, event: Event) -> None:
+        self._flights.follow(event.kind, event.task, event.data)
+        if event.kind == "owed":
+            self._owed[event.data["key"]] = obligation_from_json(event.data)
+        elif event.kind == "paid":
+            self._owed.pop(event.data["key"], None)
+
+
+def _question(confirm: Confirm) -> dict[str, Any]:
+    question: dict[str, Any] = _plain(confirm)
+    return question
+
+
+def _plain(value: Any) -> Any:
+    """Return a dataclass as it comes back from the journal: tuples are lists there."""
+    return json.loads(json.dumps(asdict(value)))
 
 
 def _explained(plan: Plan, step: StepOutcome, results: Mapping[str, Result]) -> StepOutcome:

@@ -8,31 +8,36 @@ came to. Hosts that are down already go first: restarting them costs no capacity
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
-from itertools import islice
+from dataclasses import replace
+from itertools import accumulate, islice, pairwise
+from typing import Any
 
-from runbook.engine.outcomes import Results, target_results, task_key
-from runbook.model.plan import Finish, Node, Perform, Plan, Result, Task
+from runbook.engine.book import Book
+from runbook.engine.moment import Moment, make_task
+from runbook.model.plan import Finish, Node, Perform, Result, Task
+
+Args = Mapping[str, Any]
 
 _BAD = frozenset({"failed", "unreachable", "unknown", "refused"})
 
 
-def preflight(node: Node, results: Results) -> tuple[Task, ...]:
-    """Return the looks that are still to be taken before anything is touched."""
-    return tuple(
-        _task(node, "preflight", target)
-        for target in node.targets
-        if task_key(node, "preflight", target) not in results
-    )
-
-
-def unfit(node: Node, results: Results) -> Finish | None:
+def unfit(book: Book, node: Node) -> Finish | None:
     """Return the end when the step must not begin, or None.
 
     A host that is not fit stops everything. Unreachable hosts count as failures of the run, and
     stop it when there are more of them than `max_failures`.
     """
-    looked = target_results(node, "preflight", results)
+    tally = book.tally(node, "preflight")
+    kept: tuple[int, Finish | None] = book.memo.get(("unfit", node.key), (0, None))
+    if kept[0] != tally.version:
+        kept = (tally.version, _unfit(node, tally.in_order()))
+        book.memo["unfit", node.key] = kept
+    return kept[1]
+
+
+def _unfit(node: Node, looked: Mapping[str, Result]) -> Finish | None:
     for target, result in looked.items():
         if result.status in _BAD - {"unreachable"}:
             return Finish(status="refused", reason=f"{target}: {result.summary}", hint=result.hint)
@@ -62,91 +67,120 @@ def _one_machine_twice(looked: Mapping[str, Result]) -> Finish | None:
     return None
 
 
-def batches(node: Node, results: Results) -> tuple[tuple[str, ...], ...]:
-    """Return the hosts of each batch: reachable ones, already-down ones first, order kept."""
-    looked = target_results(node, "preflight", results)
-    present = [t for t in node.targets if t in looked and looked[t].good]
-    ordered = iter(sorted(present, key=lambda t: bool(looked[t].data.get("healthy", True))))
-    cut = tuple(tuple(islice(ordered, size)) for size in node.batches)
-    return tuple(batch for batch in cut if batch)
+class _Rollout:
+    """The hosts in the order in which they are restarted, cut into batches.
+
+    Reachable ones, already-down ones first, otherwise in the order of the inventory.
+    """
+
+    def __init__(self, node: Node, looked: Mapping[str, Result]) -> None:
+        present = [t for t in node.targets if t in looked and looked[t].good]
+        self.order = sorted(present, key=lambda t: bool(looked[t].data.get("healthy", True)))
+        ends = [min(end, len(self.order)) for end in accumulate(node.batches)]
+        #: Where each batch ends in that order. Batches beyond the last host are none.
+        self.ends = [end for before, end in pairwise([0, *ends]) if end > before]
+        self.order = self.order[: self.ends[-1]] if self.ends else []
+        self.away = sum(1 for r in looked.values() if r.status == "unreachable")
+        self._begun = 0
+
+    def batch(self, number: int) -> list[str]:
+        """Return the hosts of a batch, counted from 1."""
+        start = self.ends[number - 2] if number > 1 else 0
+        return self.order[start : self.ends[number - 1]]
+
+    def next(self, done: Mapping[str, Result]) -> tuple[int, int]:
+        """Return the first host that has no result, and its batch's number; 0 when all have."""
+        while self._begun < len(self.order) and self.order[self._begun] in done:
+            self._begun += 1
+        if self._begun == len(self.order):
+            return self._begun, 0
+        return self._begun, bisect_right(self.ends, self._begun) + 1
 
 
-def act(
-    plan: Plan, node: Node, results: Results, shown: tuple[str, ...], interrupted: bool
-) -> Perform | Finish | None:
+def _rollout(book: Book, node: Node) -> _Rollout:
+    """Return the rollout; it is made anew only while hosts are still looked at."""
+    looked = book.tally(node, "preflight")
+    at, kept = book.memo.get(("rollout", node.key), (-1, None))
+    if kept is None or at != looked.version:
+        kept = _Rollout(node, looked.in_order())
+        book.memo["rollout", node.key] = (looked.version, kept)
+    rollout: _Rollout = kept
+    return rollout
+
+
+def act(m: Moment, node: Node, args: Args, shown: tuple[str, ...]) -> Perform | Finish | None:
     """Return what the step does next, or None when it is done."""
-    todo = batches(node, results)
-    if plan.rehearsal:
-        return _rehearse(node, todo, results)
-    for number, batch in enumerate(todo, start=1):
-        missing = [t for t in batch if task_key(node, "restart", t) not in results]
-        if not missing:
-            continue
-        halt = _halt(node, todo, results, interrupted)
-        if halt is not None:
-            return halt
-        admitted = results.get(task_key(node, "admit", str(number)))
-        if admitted is None:
-            return Perform(tasks=(_admit(node, number, batch, todo),))
-        # No more than can run at once: a threshold that breaks meanwhile must stop the rest.
-        now = missing[: plan.parallel]
-        return Perform(tasks=tuple(_restart(node, t, results, shown) for t in now))
-    return _halt(node, todo, results, interrupted, final=True)
+    rollout = _rollout(m.book, node)
+    done = m.book.tally(node, "restart").last
+    if m.plan.rehearsal:
+        said = _rehearse(m.book, node, args, rollout)
+        if m.interrupted and m.plan.engine > 1 and isinstance(said, Perform):
+            return _halt(m, node, rollout)
+        return said
+    position, number = rollout.next(done)
+    if not number:
+        return _halt(m, node, rollout, final=True)
+    halt = _halt(m, node, rollout)
+    if halt is not None:
+        return halt
+    if not m.book.has(f"{node.key}/admit/{number}"):
+        return Perform(tasks=(_admit(node, args, number, rollout),))
+    end = rollout.ends[number - 1]
+    missing = (t for t in islice(rollout.order, position, end) if t not in done)
+    # No more than can run at once: a threshold that breaks meanwhile must stop the rest.
+    now = islice(missing, m.plan.parallel)
+    return Perform(tasks=tuple(_restart(m.book, node, args, t, shown) for t in now))
 
 
-def _rehearse(
-    node: Node, todo: tuple[tuple[str, ...], ...], results: Results
-) -> Perform | Finish | None:
+def _rehearse(book: Book, node: Node, args: Args, rollout: _Rollout) -> Perform | Finish | None:
     """The first batch's admission is looked at live; every restart is shown."""
-    if todo and task_key(node, "admit", "1") not in results:
-        return Perform(tasks=(_admit(node, 1, todo[0], todo),))
-    no = _refused_admission(node, results)
+    if rollout.order and not book.has(f"{node.key}/admit/1"):
+        return Perform(tasks=(_admit(node, args, 1, rollout),))
+    no = _refused_admission(book, node)
     if no is not None:
         return Finish(status="refused", reason=no.summary, hint=no.hint)
-    missing = [t for b in todo for t in b if task_key(node, "restart", t) not in results]
+    done = book.tally(node, "restart").last
+    missing = [target for target in rollout.order if target not in done]
     if not missing:
         return None
-    return Perform(tasks=tuple(_restart(node, t, results, ()) for t in missing))
+    return Perform(tasks=tuple(_restart(book, node, args, t, ()) for t in missing))
 
 
-def _halt(
-    node: Node,
-    todo: tuple[tuple[str, ...], ...],
-    results: Results,
-    interrupted: bool,
-    *,
-    final: bool = False,
-) -> Finish | None:
-    done = target_results(node, "restart", results)
-    left = tuple(t for batch in todo for t in batch if t not in done)
-    bad = {t: r for t, r in done.items() if r.status in _BAD}
-    away = [
-        t
-        for t, r in target_results(node, "preflight", results).items()
-        if r.status == "unreachable"
-    ]
-    failed = len(bad) + len(away)
-    canary_bad = bool(todo) and any(t in bad for t in todo[0])
+def _halt(m: Moment, node: Node, rollout: _Rollout, *, final: bool = False) -> Finish | None:
+    finish = _broken(m.book, node, rollout)
+    if finish is None and m.interrupted and not final:
+        finish = Finish(status="interrupted", reason="stopped between batches")
+    if finish is None:
+        return None
+    done = m.book.tally(node, "restart").last
+    return replace(finish, not_reached=tuple(t for t in rollout.order if t not in done))
+
+
+def _broken(book: Book, node: Node, rollout: _Rollout) -> Finish | None:
+    """Return the end when more has failed than may fail, or a batch was not admitted."""
+    tally = book.tally(node, "restart")
+    # A host that stopped for an interrupt was put back as it was found: it has not failed.
+    bad = {t: r for t, r in tally.bad.items() if not r.data.get("interrupted")}
+    failed = len(bad) + rollout.away
+    canary_bad = bool(bad) and any(t in bad for t in rollout.batch(1))
     if canary_bad or failed > node.max_failures:
+        bad = {t: r for t, r in tally.in_order().items() if t in bad}
         unknown = any(r.status == "unknown" for r in bad.values())
         return Finish(
             status="unknown" if unknown else "halted",
             reason=_why(bad, canary_bad, failed, node.max_failures),
             hint=next((r.hint for r in bad.values() if r.hint), ""),
-            not_reached=left,
         )
-    refused = _refused_admission(node, results)
-    if refused is not None:
-        # Before the first host, nothing has changed yet.
-        return Finish(
-            status="halted" if done else "refused",
-            reason=refused.summary,
-            hint=refused.hint,
-            not_reached=left,
-        )
-    if interrupted and not final:
-        return Finish(status="interrupted", reason="stopped between batches", not_reached=left)
-    return None
+    stopped = next((t for t in tally.bad if t not in bad), None)
+    if stopped is not None:
+        reason = f"{stopped}: {tally.bad[stopped].summary}"
+        return Finish(status="interrupted", reason=reason)
+    refused = _refused_admission(book, node)
+    if refused is None:
+        return None
+    # Before the first host, nothing has changed yet.
+    status = "halted" if tally.last else "refused"
+    return Finish(status=status, reason=refused.summary, hint=refused.hint)  # type: ignore[arg-type]
 
 
 def _why(bad: dict[str, Result], canary: bool, failed: int, allowed: int) -> str:
@@ -157,58 +191,25 @@ def _why(bad: dict[str, Result], canary: bool, failed: int, allowed: int) -> str
     return f"{failed} failed, {allowed} allowed; {what}"
 
 
-def _refused_admission(node: Node, results: Results) -> Result | None:
-    prefix = f"{node.key}/admit/"
-    return next((r for k, r in results.items() if k.startswith(prefix) and not r.good), None)
+def _refused_admission(book: Book, node: Node) -> Result | None:
+    bad = book.tally(node, "admit").bad
+    return bad[min(bad, key=int)] if bad else None
 
 
-def _task(node: Node, phase: str, target: str) -> Task:
-    return Task(
-        key=task_key(node, phase, target),
-        node=node.key,
-        verb=node.verb,
-        phase=phase,
-        target=target,
-        args=node.args,
-        timeout_s=node.timeout_s,
-    )
-
-
-def _admit(
-    node: Node, number: int, batch: tuple[str, ...], todo: tuple[tuple[str, ...], ...]
-) -> Task:
-    task = _task(node, "admit", str(number))
+def _admit(node: Node, args: Args, number: int, rollout: _Rollout) -> Task:
+    """The budget is the whole service's, so the task is its own, not a host's."""
+    task = make_task(node, "admit", str(number), args)
     given = {
-        "batch": list(batch),
-        "hosts": [target for group in todo for target in group],
+        "batch": rollout.batch(number),
+        "hosts": list(rollout.order),
         "min_available": node.min_available,
         "number": number,
-        "of": len(todo),
+        "of": len(rollout.ends),
     }
-    return Task(
-        key=task.key,
-        node=task.node,
-        verb=task.verb,
-        phase="admit",
-        target=str(node.args.get("service", "")),
-        args=task.args,
-        timeout_s=task.timeout_s,
-        given=given,
-    )
+    return replace(task, target=str(node.args.get("service", "")), target_kind="none", given=given)
 
 
-def _restart(node: Node, target: str, results: Results, shown: tuple[str, ...]) -> Task:
-    task = _task(node, "restart", target)
-    prepared = results[task_key(node, "preflight", target)].data
-    return Task(
-        key=task.key,
-        node=task.node,
-        verb=task.verb,
-        phase="restart",
-        target=target,
-        args=task.args,
-        timeout_s=task.timeout_s,
-        changes=True,
-        given={"prepared": prepared},
-        shown=shown,
-    )
+def _restart(book: Book, node: Node, args: Args, target: str, shown: tuple[str, ...]) -> Task:
+    prepared = book.tally(node, "preflight").last[target].data
+    task = make_task(node, "restart", target, args)
+    return replace(task, changes=True, given={"prepared": prepared}, shown=shown)

@@ -9,6 +9,7 @@ from runbook.findings.masking import masked
 from runbook.findings.seats import same_server
 from runbook.model.capture import Capture, to_plain
 from runbook.model.inventory import Inventory
+from runbook.model.redaction import OUT, SECRET_KEY, redacted
 from runbook.model.templates import placeholders
 
 if TYPE_CHECKING:
@@ -16,20 +17,8 @@ if TYPE_CHECKING:
     from runbook.model.inventory import Database, PgBouncer, Service
     from runbook.model.sessions import Snapshot
 
-#: What stands for what was taken out.
-_OUT = "…"
 #: Columns that hold statements, of whichever question or console.
 _STATEMENTS = frozenset({"query", "last_query", "statement", "sql"})
-#: Columns and settings whose very name says that their value is nobody's business.
-_SECRETS = re.compile(r"passw|passphrase|secret|token|conninfo|cancel_key", re.IGNORECASE)
-#: A secret inside other text: `password=x`, `--token x`, `PASSWORD 'x'`, `user:x@host` in a URL.
-#: A word alone is none: `password authentication failed` is evidence.
-_NAMED = re.compile(
-    r"(?i)(passw(?:or)?d|passwd|pwd|passphrase|secret|token|api[_-]?key)"
-    r"(['\"]?\s*[=:]\s*|(?<=--password)\s+|(?<=--token)\s+|(?<=--secret)\s+|\s+(?=['\"]))"
-    r"(\"[^\"]*\"?|'[^']*'?|[^\s'\",;&|)]+)"
-)
-_IN_URL = re.compile(r"(://[^\s/:@]*):[^\s@/]*@")
 #: Where somebody keeps their keys.
 _KEY_FILE = re.compile(r"\S*/\.ssh/\S+")
 
@@ -73,23 +62,22 @@ def excerpt(target: str, fleet: Fleet) -> Inventory:
 def cleaned(value: Any, key: str = "", *, without: tuple[str, ...] = ()) -> Any:
     """Return plain JSON values with statements masked, and without what may be a secret."""
     if isinstance(value, dict):
-        if _SECRETS.search(str(value.get("key", ""))):  # a setting, as PgBouncer lists them
-            value = {**value, "value": _OUT, "default": _OUT}
+        if SECRET_KEY.search(str(value.get("key", ""))):  # a setting, as PgBouncer lists them
+            value = {**value, "value": OUT, "default": OUT}
         return {name: cleaned(item, str(name), without=without) for name, item in value.items()}
     if isinstance(value, list):
         return [cleaned(item, key, without=without) for item in value]
     if not isinstance(value, str) or not value:
         return value
-    if _SECRETS.search(key):
-        return _OUT
+    if SECRET_KEY.search(key):
+        return OUT
     return _without_secrets(masked(value) if key in _STATEMENTS else value, without)
 
 
 def _without_secrets(text: str, private: tuple[str, ...]) -> str:
     for words in private:
-        text = text.replace(words, _OUT)
-    text = _NAMED.sub(rf"\1\2{_OUT}", text)
-    return _KEY_FILE.sub(_OUT, _IN_URL.sub(rf"\1:{_OUT}@", text))
+        text = text.replace(words, OUT)
+    return _KEY_FILE.sub(OUT, redacted(text))
 
 
 def _private(fleet: Fleet) -> tuple[str, ...]:

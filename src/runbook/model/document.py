@@ -6,6 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,9 +73,28 @@ class Document:
         """The place of the key that leads to `path`; of the value, where there is no key."""
         return self.key_places.get(path) or self.place_of(path)
 
+    def part(self, path: DocumentPath) -> Document:
+        """The value at `path` as a document of its own; its places are those in the whole file."""
+        value = self.value
+        for step in path:
+            value = value[step]  # type: ignore[index]
+
+        def inside(places: Mapping[DocumentPath, Place]) -> dict[DocumentPath, Place]:
+            size = len(path)
+            return {key[size:]: place for key, place in places.items() if key[:size] == path}
+
+        places, key_places = inside(self.places), inside(self.key_places)
+        return Document(value, self.source, self.text, places, key_places)
+
     def excerpt(self, place: Place) -> str:
         """The source line of `place` with its number, and a caret under the column."""
-        return excerpt(split_lines(self.text), place)
+        return excerpt(_lines_of(self.text), place)
+
+
+@lru_cache(maxsize=2)
+def _lines_of(text: str) -> list[str]:
+    """The lines of a text whose many problems are shown one by one."""
+    return split_lines(text)
 
 
 def split_lines(text: str) -> list[str]:

@@ -115,6 +115,8 @@ class TcpReply:
     seconds: float
     #: The first line that the other side sent, when one was waited for.
     banner: str = ""
+    #: False when the question itself could not be put: no such name.
+    asked: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -444,12 +446,14 @@ class ChangeCommand(Change[CommandOutcome]):
     sudo: bool = False
     #: What the command reads; text of ours, never a secret.
     stdin: str = ""
+    #: What people are shown in place of an argv that is plumbing; it must tell all that matters.
+    shown: str = ""
 
     def sentence(self) -> str:
-        return f"on {self.host}: {shlex.join(self.argv)}"
+        return f"on {self.host}: {self.shown or shlex.join(self.argv)}"
 
     def footprint(self) -> frozenset[str]:
-        return frozenset({f"{self.host}: {shlex.join(self.argv)}"})
+        return frozenset({f"{self.host}: {self.shown or shlex.join(self.argv)}"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -495,7 +499,8 @@ class PutFile(Change[CommandOutcome]):
     """Write a small file on a host, whole or not at all, if it is still as it was shown.
 
     The new content is written beside the old one and moved over it. The exit code is 0 when it
-    was written, 3 when the file is no longer as `expected` says (nothing was written).
+    was written, 3 when the file is no longer as `expected` says, anything else when it could not be
+    written; in both cases the file is as it was, and stderr says why.
     """
 
     host: str
@@ -509,6 +514,8 @@ class PutFile(Change[CommandOutcome]):
     mode: str | None = None
     owner: str | None = None
     sudo: bool = False
+    #: Whether a symbolic link is followed to the file that is written; else it is refused.
+    follow: bool = False
     timeout_s: float = 30.0
 
     def sentence(self) -> str:
@@ -516,7 +523,13 @@ class PutFile(Change[CommandOutcome]):
 
     def footprint(self) -> frozenset[str]:
         digest = hashlib.sha256(self.content.encode()).hexdigest()[:12]
-        return frozenset({f"{self.host}: write {self.path} (sha256 {digest})"})
+        as_what = [f"sha256 {digest}"]
+        as_what += [f"mode {self.mode}"] if self.mode else []
+        as_what += [f"owner {self.owner}"] if self.owner else []
+        lines = {f"{self.host}: write {self.path} ({', '.join(as_what)})"}
+        if self.backup and self.expected:
+            lines.add(f"{self.host}: keep what {self.path} was as {self.backup}")
+        return frozenset(lines)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

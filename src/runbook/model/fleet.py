@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from runbook.model.document import nearest
+from runbook.model.ansible_inventory import Remark
+from runbook.model.document import nearest, quoted, shorten
 from runbook.model.errors import UsageError
 from runbook.model.inventory import (
     Database,
@@ -17,7 +18,7 @@ from runbook.model.inventory import (
     Service,
     Ssh,
 )
-from runbook.model.selectors import Attributes, select
+from runbook.model.selectors import HostIndex
 from runbook.model.templates import expand
 
 ItemT = TypeVar("ItemT")
@@ -44,10 +45,16 @@ class ResolvedHost:
 class Fleet:
     """Looks things up in an inventory; every miss is an error that names the nearest."""
 
-    def __init__(self, inventory: Inventory, source: str = "inventory.yaml") -> None:
+    def __init__(
+        self, inventory: Inventory, source: str = "inventory.yaml", *, limit: str | None = None
+    ) -> None:
         self.inventory = inventory
         #: The file it came from, for error messages.
         self.source = source
+        #: A selector that `select` is narrowed to; see `limited`.
+        self.limit = limit
+        #: What a program's output had, and this inventory could not take over.
+        self.remarks: tuple[Remark, ...] = ()
 
     @cached_property
     def hosts(self) -> Mapping[str, ResolvedHost]:
@@ -78,17 +85,58 @@ class Fleet:
         """
         return self._find("service", name, self.inventory.services)
 
+    def limited(self, selector: str | None) -> Fleet:
+        """Return this inventory with every `select` narrowed to what `selector` names.
+
+        Only the choice of hosts to act on is narrowed: a service is still as large as it is, see
+        `whole` and `service_hosts`. None is no limit.
+
+        Raises:
+            UsageError: for a selector that cannot be read or selects nothing.
+        """
+        narrowed = Fleet(self.inventory, self.source, limit=selector)
+        narrowed.__dict__.update(
+            {key: self.__dict__[key] for key in ("hosts", "_index") if key in self.__dict__}
+        )
+        narrowed.remarks = self.remarks
+        if selector is not None:
+            self.whole(selector)
+        return narrowed
+
     def select(self, expression: str) -> tuple[str, ...]:
-        """Return the hosts that a selector names, in the inventory's order, never none.
+        """Return the hosts to act on: those that a selector names, within the limit, never none.
+
+        They come in the inventory's order.
+
+        Raises:
+            UsageError: see `runbook.model.selectors.select`; and when the limit leaves none.
+        """
+        chosen = self.whole(expression)
+        within = tuple(name for name in chosen if name in self._within)
+        if not within:
+            raise UsageError(
+                f"--limit {shorten(str(self.limit))} leaves none of the {len(chosen)} hosts that"
+                f" {quoted(expression)} selects",
+                hint=f"those are {some_of(chosen)}; `runbook inventory list --limit SELECTOR` shows"
+                " what a limit selects",
+            )
+        return within
+
+    def whole(self, expression: str) -> tuple[str, ...]:
+        """Return all the hosts that a selector names, whatever the limit: to count, not to act.
 
         Raises:
             UsageError: see `runbook.model.selectors.select`.
         """
-        return select(expression, self._attributes)
+        return self._index.select(expression)
+
+    def beyond_limit(self, expression: str) -> tuple[str, ...]:
+        """Return the hosts that a selector names and the limit drops."""
+        return tuple(name for name in self.whole(expression) if name not in self._within)
 
     def service_hosts(self, service: str) -> tuple[ResolvedHost, ...]:
-        """Return the hosts that a service runs on."""
-        return tuple(self.hosts[name] for name in self.select(self.service(service).hosts))
+        """Return the hosts that a service runs on, whatever the limit."""
+        return tuple(self.hosts[name] for name in self.whole(self.service(service).hosts))
 
     def services_of(self, database: str) -> dict[str, Service]:
         """Return the services that use a database."""
@@ -99,15 +147,21 @@ class Fleet:
         return str(expand(text, {"host": host.scope()}))
 
     @cached_property
-    def _attributes(self) -> tuple[Attributes, ...]:
-        return tuple(
-            (
-                host.name,
-                frozenset(host.groups),
-                {key: _word(value) for key, value in host.vars.items()},
+    def _index(self) -> HostIndex:
+        return HostIndex(
+            tuple(
+                (
+                    host.name,
+                    frozenset(host.groups),
+                    {key: _word(value) for key, value in host.vars.items()},
+                )
+                for host in self.hosts.values()
             )
-            for host in self.hosts.values()
         )
+
+    @cached_property
+    def _within(self) -> Collection[str]:
+        return self.hosts if self.limit is None else frozenset(self.whole(self.limit))
 
     def _find(self, kind: str, name: str, items: Mapping[str, ItemT]) -> ItemT:
         if name in items:
@@ -119,7 +173,7 @@ class Fleet:
 
     def _resolve(self, name: str, host: Host) -> ResolvedHost:
         layers = [self.inventory.groups[g] for g in host.groups if g in self.inventory.groups]
-        merged_vars: dict[str, Scalar] = {}
+        merged_vars: dict[str, Scalar] = dict(self.inventory.defaults.vars)
         for layer in layers:
             merged_vars.update(layer.vars)
         ssh = _merge(self.inventory.defaults.ssh, *(layer.ssh for layer in layers), host.ssh)
@@ -144,6 +198,12 @@ def _merge(*layers: Ssh) -> Ssh:
 def _sudo_by_default(host: Host, ssh: Ssh) -> bool:
     """Root needs no sudo, and a command on this very machine runs as whoever asked."""
     return host.connection == "ssh" and ssh.user != "root"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """A few of the names, and how many more there are."""
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
 
 
 def _word(value: Scalar) -> str:

@@ -279,6 +279,9 @@ class CommandManager(Closed):
         description="exits 0 while the service runs, and prints what changes with each start"
         " (a process id with its start time): the proof of a restart"
     )
+    start: Argv | None = Field(None, description="for `service: {action: start}`")
+    stop: Argv | None = Field(None, description="for `service: {action: stop}`")
+    reload: Argv | None = Field(None, description="for `service: {action: reload}`")
     timeout: Duration = 60.0
 
 
@@ -400,6 +403,7 @@ class Defaults(Closed):
     """What holds for every host that says nothing else."""
 
     ssh: Ssh = Ssh()
+    vars: dict[str, Scalar] = Field(default_factory=dict)
 
 
 class Inventory(Closed):

@@ -74,7 +74,7 @@ class Node:
     verb: str
     args: dict[str, Any]
     changes: bool
-    flow: Literal["single", "rolling"]
+    flow: Literal["single", "rolling", "approval"]
     #: Inventory names that the step touches: one task each. Databases or hosts.
     targets: tuple[str, ...]
     #: Which of these a rolling step restarts together, frozen: sizes of the batches in order.
@@ -104,6 +104,17 @@ class Node:
     #: A question of its own, asked right before it acts.
     confirm: str | None = None
     tags: tuple[str, ...] = ()
+    #: Arguments that hold a file's content: nothing in them is filled in.
+    verbatim: tuple[str, ...] = ()
+    #: Conditions of the steps that include it, outermost first: (scope, expression). Each is
+    #: evaluated in its own scope, and all of them and `when` must hold.
+    also_when: tuple[tuple[str, str], ...] = ()
+    #: Questions of the steps that include it: (key of the include, question). Each is asked once
+    #: a run, before the first step of that include acts.
+    also_confirm: tuple[tuple[str, str], ...] = ()
+    #: The key of an include that says `on_failure: continue`: a failure ends that include (the
+    #: rest of its steps do not begin), and the next step after it begins.
+    continues: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +131,10 @@ class Plan:
     parallel: int = 20
     #: Parameters of included playbooks, by the key of the step that includes them.
     scopes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: What included playbooks are pointed at: `target` in their conditions, by the same keys.
+    scope_targets: dict[str, str | None] = field(default_factory=dict)
+    #: `host web-01`, `service shop` -> a digest of what the inventory said of them.
+    subjects: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; `plan_from_json` is its inverse."""
@@ -140,7 +155,9 @@ def plan_from_json(data: dict[str, Any]) -> Plan:
 
 def _node_from_json(node: dict[str, Any]) -> Node:
     retry = node.get("retry")
-    tuples = {key: tuple(node.get(key, ())) for key in ("targets", "batches", "tags")}
+    tuples = {key: tuple(node.get(key, ())) for key in ("targets", "batches", "tags", "verbatim")}
+    for key in ("also_when", "also_confirm"):
+        tuples[key] = tuple(tuple(pair) for pair in node.get(key, ()))
     return Node(**{**node, **tuples, "retry": Retry(**retry) if retry else None})
 
 
@@ -240,6 +257,8 @@ class Finish:
     hint: str = ""
     #: Targets that a halted run never came to.
     not_reached: tuple[str, ...] = ()
+    #: Commands with which a person pays what the run still owes.
+    by_hand: tuple[str, ...] = ()
 
 
 Command = Perform | Confirm | Finish

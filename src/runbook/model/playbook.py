@@ -35,10 +35,20 @@ class Parameter(Closed):
     type: ParameterType
     description: str = ""
     default: Any = Field(None, description="null: what it is used for keeps its own default")
-    required: bool = False
-    min: Any = Field(None, description="the smallest value, for int, duration and percentage")
-    max: Any = Field(None, description="the largest value, for int, duration and percentage")
-    choices: tuple[str, ...] | None = Field(None, description="the only values, for string")
+    required: bool = Field(False, description="it must be given with -p")
+    min: Any = Field(
+        None,
+        description="the smallest value; of a string its length, of hosts their number, of a list"
+        " each of its values",
+    )
+    max: Any = Field(
+        None,
+        description="the largest value; of a string its length, of hosts their number, of a list"
+        " each of its values",
+    )
+    choices: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None, description="the only values, for enum (which needs them), string and names"
+    )
 
 
 class TargetSpec(Closed):
@@ -72,7 +82,9 @@ class StepFrame(Closed):
     )
     timeout: Duration | None = None
     for_each: str | tuple[str | int | float | bool, ...] | None = Field(
-        None, description="do it once for each item, known as ${item}: a list, or ${params.NAME}"
+        None,
+        description="do it once for each item, known as ${item}: a list, or ${params.NAME} that"
+        " is a list or selects hosts",
     )
     retry: RetrySpec | None = Field(
         None, description="do it again when it fails: a step that only looks, or may be repeated"
@@ -84,6 +96,16 @@ class StepFrame(Closed):
     )
     confirm: str | None = Field(None, description="a question that is asked right before it acts")
     tags: tuple[Tag, ...] = Field((), description="for `run --tags` and `--skip-tags`")
+
+
+class IncludeSpec(Closed):
+    """Another playbook's steps, in the place of a verb; it sees its own parameters alone."""
+
+    playbook: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
+        description="the name of a shipped playbook, or a path seen from the including file"
+    )
+    parameters: dict[str, Any] = Field(default_factory=dict, description="values by name")
+    target: str | None = Field(None, description="what it is pointed at, where it takes a target")
 
 
 class Needs(Closed):

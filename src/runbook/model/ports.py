@@ -153,6 +153,12 @@ class Journal(Watcher, Protocol):
     def verify(self, run_id: str | None = None) -> Sequence[Fault]:
         """Return where one run, or every one, is not as it was written; nothing when all is."""
 
+    def unsealed(self) -> Sequence[str]:
+        """Return the runs that an older runbook has kept without hashes: nothing verifies them."""
+
+    def news(self) -> Sequence[Event]:
+        """Return what others have appended to this process' run since this was last asked."""
+
     def prune(self, before: float) -> int:
         """Forget runs that ended before a moment; return how many. Open ones are kept."""
 
@@ -186,6 +192,13 @@ class HeldLock(Protocol):
         """Say why it is held no longer (stolen, the connection cut); None while it is.
 
         Asked right before each change: no engine stops a paused process from waking up.
+        """
+
+    def taken(self) -> Mapping[str, Any]:
+        """Return what the journal keeps of it, the data of a `locked` event.
+
+        `lock`: what is locked; `how`: "taken", "stolen", "taken over from …", or "none: …" where
+        the target has no means to hold one; `from`: who held it before, where somebody did.
         """
 
 

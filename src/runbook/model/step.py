@@ -64,7 +64,8 @@ class StepType:
     #: The inventory names that it works on: one task for each.
     targets: Callable[[Any, Fleet], tuple[str, ...]]
     after_crash: AfterCrash
-    flow: Literal["single", "rolling"] = "single"
+    #: approval: it asks somebody else; `act` runs after a yes, with `given["answer"]`: yes, by.
+    flow: Literal["single", "rolling", "approval"] = "single"
     #: What is locked while it changes something.
     lock: Callable[[Any], str | None] = lambda _args: None
     #: What a step may take of a bound that holds for a whole run; see `Bound`.
@@ -78,3 +79,14 @@ class StepType:
     target_kind: Literal["host", "database", "none"] = "none"
     #: Whether `retry` may do it again although it changes something.
     repeatable: Callable[[Any], bool] = lambda _args: False
+    #: Arguments that name a file beside the playbook, and the argument that its content becomes.
+    files: Mapping[str, str] = field(default_factory=dict)
+    #: Arguments that an interpreter reads as its own: `${…}` in them is refused.
+    literal: tuple[str, ...] = ()
+
+
+#: Why, and what to do instead.
+NEVER_PASTED = (
+    "a value that is pasted into a shell line can end it and begin another; hand it over, as in"
+    ' env: {NAME: "${params.x}"} with "$NAME" in the text'
+)

@@ -63,7 +63,7 @@ def sudo_problem(listing: str, argv: tuple[str, ...], as_user: str = "root") -> 
 
 _PROBLEMS: dict[_Answer | None, str | None] = {
     "yes": None,
-    "password": "sudo would ask for a password: the rule that matches has no NOPASSWD tag",
+    "password": "sudo would ask for a password, as the rule that matches has no NOPASSWD tag",
     "denied": "a sudoers rule forbids it",
     "maybe": "unproven: only a pattern in sudoers may match it",
     None: "no sudoers rule names it",

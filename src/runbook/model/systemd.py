@@ -30,11 +30,13 @@ SHOWN = (
     "Type",
     "CanStart",
     "CanStop",
+    "CanReload",
     "RefuseManualStart",
     "RefuseManualStop",
     "Job",
     "NeedDaemonReload",
     "ConditionResult",
+    "ConditionTimestampMonotonic",
     "ExecMainCode",
     "ExecMainStatus",
     "ExecMainStartTimestampMonotonic",
@@ -127,6 +129,19 @@ def parse_span(text: str) -> float | None:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
+def start_attempts(state: UnitState) -> dict[str, str]:
+    """Return what every start of a unit changes, one that its Condition stops included.
+
+    The InvocationID alone is not enough: a start that is skipped leaves the old one.
+    """
+    return {key: state[key] for key in ("InvocationID", "ConditionTimestampMonotonic")}
+
+
+def action_argv(action: str, unit: str) -> tuple[str, ...]:
+    """Return the one argv of `start`, `stop`, `reload` or `restart`, as a sudoers rule names it."""
+    return (SYSTEMCTL, action, unit)
+
+
 def restart_timeout(state: UnitState) -> float:
     """Return how long a restart of this unit may take: stop + start + grace, in seconds."""
     limits = (parse_span(state["TimeoutStopUSec"]), parse_span(state["TimeoutStartUSec"]))
@@ -146,6 +161,37 @@ def unit_name_problem(unit: str) -> Unfit | None:
 def restart_problem(unit: str, state: UnitState) -> Unfit | None:
     """Say why `unit` must not be restarted as it stands, or None."""
     return _not_loaded(unit, state) or _not_restartable(unit, state) or _not_now(unit, state)
+
+
+def start_problem(unit: str, state: UnitState) -> Unfit | None:
+    """Say why `unit` must not be started as it stands, or None."""
+    return (
+        _not_loaded(unit, state)
+        or _forbidden(unit, state, "Start", "started")
+        or _not_now(unit, state)
+    )
+
+
+def stop_problem(unit: str, state: UnitState) -> Unfit | None:
+    """Say why `unit` must not be stopped as it stands, or None; a masked unit may be stopped."""
+    loaded = None if state["LoadState"] == "masked" else _not_loaded(unit, state)
+    return loaded or _forbidden(unit, state, "Stop", "stopped") or _at_work(unit, state)
+
+
+def reload_problem(unit: str, state: UnitState) -> Unfit | None:
+    """Say why `unit` cannot be reloaded as it stands, or None."""
+    problem = _not_loaded(unit, state) or _not_now(unit, state)
+    if problem is None and state["CanReload"] == "no":
+        return Unfit(
+            problem=f"{unit} cannot be reloaded (CanReload=no): it has no ExecReload",
+            hint="restart it instead",
+        )
+    if problem is None and not running(state):
+        return Unfit(
+            problem=f"{unit} does not run ({state['ActiveState']}/{state['SubState']})",
+            hint="start it instead",
+        )
+    return problem
 
 
 def _not_loaded(unit: str, state: UnitState) -> Unfit | None:
@@ -177,27 +223,36 @@ def _not_restartable(unit: str, state: UnitState) -> Unfit | None:
             problem=f"{unit} ({state['Id'] or 'unknown'}) is no service",
             hint="name the .service unit; sockets, timers and targets are not restarted",
         )
-    for forbidden, does in (("RefuseManualStop", "stopped"), ("RefuseManualStart", "started")):
-        if state[forbidden] == "yes":
-            return Unfit(
-                problem=f"{unit} must not be {does} by hand ({forbidden}=yes)",
-                hint="restart the unit that it belongs to instead",
-            )
-    for able, does in (("CanStart", "started"), ("CanStop", "stopped")):
-        if state[able] == "no":
-            return Unfit(
-                problem=f"{unit} cannot be {does} ({able}=no)", hint=f"systemctl status {unit}"
-            )
+    return _forbidden(unit, state, "Stop", "stopped") or _forbidden(unit, state, "Start", "started")
+
+
+def _forbidden(unit: str, state: UnitState, verb: str, does: str) -> Unfit | None:
+    if state[f"RefuseManual{verb}"] == "yes":
+        return Unfit(
+            problem=f"{unit} must not be {does} by hand (RefuseManual{verb}=yes)",
+            hint="restart the unit that it belongs to instead",
+        )
+    if state[f"Can{verb}"] == "no":
+        return Unfit(
+            problem=f"{unit} cannot be {does} (Can{verb}=no)", hint=f"systemctl status {unit}"
+        )
     return None
 
 
+def _at_work(unit: str, state: UnitState) -> Unfit | None:
+    if not job_pending(state):
+        return None
+    return Unfit(
+        problem=f"systemd is at work on {unit} already (job {state['Job']},"
+        f" {state['ActiveState']}/{state['SubState']})",
+        hint="somebody else may be restarting it; systemctl list-jobs shows what is under way",
+    )
+
+
 def _not_now(unit: str, state: UnitState) -> Unfit | None:
-    if job_pending(state):
-        return Unfit(
-            problem=f"systemd is at work on {unit} already (job {state['Job']},"
-            f" {state['ActiveState']}/{state['SubState']})",
-            hint="somebody else may be restarting it; systemctl list-jobs shows what is under way",
-        )
+    busy = _at_work(unit, state)
+    if busy is not None:
+        return busy
     if state["NeedDaemonReload"] == "yes":
         return Unfit(
             problem=f"the unit file of {unit} changed on disk and is not loaded: a restart would"
@@ -260,6 +315,28 @@ def start_limit_hit(state: UnitState) -> bool:
     return state["Result"] == "start-limit-hit"
 
 
+def mending_hint(unit: str, state: UnitState) -> str:
+    """Return what helps a unit that did not come back as it should; "" when nothing is known."""
+    if start_limit_hit(state):
+        return (
+            f"systemd starts it no more until `systemctl reset-failed {unit}`: it was started"
+            f" {state['StartLimitBurst']} times in {state['StartLimitIntervalUSec']}, restarts by"
+            " hand included"
+        )
+    if state["ConditionResult"] == "no" and state["ActiveState"] == "inactive":
+        return f"`systemctl status {unit}` names the Condition that does not hold"
+    if state["Result"] == "timeout":
+        return (
+            f"it did not say that it is ready within its start timeout"
+            f" ({state['TimeoutStartUSec']}): Type={state['Type']} waits for it"
+        )
+    if state["ExecMainStatus"] in _EXEC_STATUS:
+        return f"`systemctl cat {unit}` shows the command that it tries to run"
+    if state["SubState"].startswith("auto-restart") or state["NRestarts"] not in {"", "0"}:
+        return f"it ends by itself, again and again: `journalctl -u {unit}` says why"
+    return ""
+
+
 def start_limit_warning(unit: str, state: UnitState, uptime_s: float) -> str | None:
     """Warn when a start is so recent that the start limit may leave a healthy unit failed.
 
@@ -288,6 +365,16 @@ def start_seconds(state: UnitState) -> float:
     began = _seconds(state["ExecMainStartTimestampMonotonic"])
     entered = _seconds(state["ActiveEnterTimestampMonotonic"])
     return max(0.0, entered - began) if began and entered else 0.0
+
+
+def up_seconds(state: UnitState, uptime_s: float) -> float | None:
+    """Return for how long the unit has been active, by the host's monotonic clock.
+
+    None when systemd does not tell, or the clock is not the one that systemd goes by (a container
+    may be shown an uptime of its own).
+    """
+    entered = _seconds(state["ActiveEnterTimestampMonotonic"])
+    return uptime_s - entered if 0 < entered <= uptime_s else None
 
 
 def _seconds(microseconds: str) -> float:

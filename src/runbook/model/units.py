@@ -21,7 +21,7 @@ def parse_duration(value: object) -> float:
     """
     if isinstance(value, float) and not isinstance(value, bool):
         return value  # already parsed: models are validated again when a plan is read back
-    if value in {0, "0"} and not isinstance(value, bool):
+    if value in (0, "0") and not isinstance(value, bool):  # a list has no hash
         return 0.0
     text = str(value)
     parts = list(_DURATION.finditer(text))
@@ -50,7 +50,7 @@ def parse_percent(value: object) -> int:
     Raises:
         ValueError: when `value` is no percentage between 1% and 100%.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 100:
         return value  # already parsed
     match = _PERCENT.fullmatch(str(value))
     if match is None or not 1 <= int(match[1]) <= 100:
@@ -79,7 +79,7 @@ def parse_floor(value: object) -> str:
     Raises:
         ValueError: for negative numbers, percentages beyond 100% and anything else.
     """
-    if value in {0, "0"} and not isinstance(value, bool):
+    if value in (0, "0") and not isinstance(value, bool):
         return "0"
     return parse_amount(value)
 
@@ -102,21 +102,26 @@ def amount_ceil(amount: str, total: int) -> int:
 
 
 _DURATION_SCHEMA = {
-    "anyOf": [{"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h))+$"}, {"const": 0}],
+    "anyOf": [{"type": "string", "pattern": r"^(0|(\d+(\.\d+)?(ms|s|m|h))+)$"}, {"const": 0}],
     "description": "a duration with its unit: 30s, 5m, 1m30s, 250ms",
 }
-_PERCENT_SCHEMA = {"type": "string", "pattern": r"^\d{1,3}%$", "description": "a percentage: 25%"}
+_PERCENTAGE = r"(0{0,2}[1-9]|0?[1-9]\d|100)%"
+_PERCENT_SCHEMA = {
+    "type": "string",
+    "pattern": f"^{_PERCENTAGE}$",
+    "description": "a percentage: 25%",
+}
 _FLOOR_SCHEMA = {
     "anyOf": [
         {"type": "integer", "minimum": 0},
-        {"type": "string", "pattern": r"^(\d+|\d{1,3}%)$"},
+        {"type": "string", "pattern": rf"^(0|0*[1-9]\d*|{_PERCENTAGE})$"},
     ],
     "description": "a count, 0 included, or a percentage of the whole: 0, 3, 25%",
 }
 _AMOUNT_SCHEMA = {
     "anyOf": [
         {"type": "integer", "minimum": 1},
-        {"type": "string", "pattern": r"^(\d+|\d{1,3}%)$"},
+        {"type": "string", "pattern": rf"^(0*[1-9]\d*|{_PERCENTAGE})$"},
     ],
     "description": "a count, or a percentage of the whole: 3, 25%",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -12,6 +13,9 @@ from runbook.model.document import Document, DocumentPath, Problem, nearest
 from runbook.model.errors import InvalidDocument
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+#: More mistakes than this in one go are no list that anybody reads.
+MOST_PROBLEMS = 100
 
 #: pydantic's error types in our words; `{value}` is what the document says.
 _WORDS = {
@@ -30,6 +34,12 @@ _WORDS = {
     "model_type": "{key!r} is a mapping, not {value!r}",
     "model_attributes_type": "{key!r} is a mapping, not {value!r}",
     "too_short": "{key!r} is empty",
+    "too_long": "{key!r} has at most {max_length} entries",
+    "greater_than_equal": "{key!r} is {ge:g} or more, not {value!r}",
+    "greater_than": "{key!r} is more than {gt:g}, not {value!r}",
+    "less_than_equal": "{key!r} is {le:g} or less, not {value!r}",
+    "literal_error": "{key!r} is {expected}, not {value!r}",
+    "string_pattern_mismatch": "{key!r} cannot be {value!r}: it has the form {pattern}",
 }
 
 
@@ -51,17 +61,15 @@ def problems_of(
     document: Document,
     prefix: DocumentPath = (),
     *,
-    keep: Callable[[Any], bool] = lambda _value: True,
+    keep: Callable[[str, Any], bool] = lambda _kind, _value: True,
 ) -> tuple[Problem, ...]:
     """Return pydantic's errors as problems; `prefix` is where `model` stands in the document.
 
-    `keep` is asked with the value that was complained about.
+    `keep` is asked with pydantic's kind of error and the value that was complained about. No more
+    than `MOST_PROBLEMS` come back: who has more reads the first of them and finds the rest later.
     """
-    found = [
-        _problem(item, model, document, prefix)
-        for item in error.errors(include_url=False)
-        if keep(item["input"])
-    ]
+    kept = [item for item in error.errors(include_url=False) if keep(item["type"], item["input"])]
+    found = [_problem(item, model, document, prefix) for item in kept[:MOST_PROBLEMS]]
     return tuple(dict.fromkeys(found))
 
 
@@ -86,13 +94,15 @@ def _problem(
     path = _existing(document.value, prefix + location)
     kind, key = item["type"], _key_of(location)
     words = _WORDS.get(kind)
-    message = words.format(key=key, value=_short(item["input"])) if words else _plain(item, key)
+    told = {**item.get("ctx", {}), "key": key, "value": _short(item["input"])}
+    message = words.format(**told) if words else _plain(item, key)
     if kind == "extra_forbidden":
         fields = fields_at(model, location[:-1])
         return problem_at_key(document, path, message, _nearest_hint(str(key), fields))
     if kind == "missing":
         return problem_at(document, path, message, None)
-    return problem_at(document, path, message, _hint(kind, item["input"]))
+    hint = _hint(kind, item["input"]) or _nearest_word(told)
+    return problem_at(document, path, message, hint)
 
 
 def _plain(item: Any, key: str | int) -> str:
@@ -107,6 +117,13 @@ def _hint(kind: str, value: Any) -> str | None:
     if kind == "string_type" and isinstance(value, bool | int | float):
         return f'quote it: "{value}"'
     return None
+
+
+def _nearest_word(told: dict[str, Any]) -> str | None:
+    """The word that was meant, where only some words are allowed."""
+    words = re.findall(r"'([^']+)'", str(told.get("expected", "")))
+    near = nearest(str(told["value"]), words)
+    return f"did you mean {near!r}?" if near else None
 
 
 def _nearest_hint(key: str, fields: list[str]) -> str:

@@ -9,11 +9,21 @@ from runbook.model.step import StepType
 
 #: Verb `query` is the constant `QUERY` in `steps/query.py`.
 _VERBS = (
+    "approve",
+    "check",
     "command",
     "diagnose",
     "doctor",
+    "file",
+    "grants",
+    "notify",
+    "pause",
     "query",
     "rolling",
+    "script",
+    "service",
+    "set",
+    "shell",
     "terminate",
 )
 

@@ -158,7 +158,7 @@ def _unnamed(service: Service, host: ResolvedHost, fleet: Fleet) -> str | None:
     template = service.application_name or ""
     if not any(name.startswith("host.") for name in placeholders(template)):
         return "application_name does not name the host"
-    others = [other for other in fleet.select(service.hosts) if other != host.name]
+    others = [other for other in fleet.whole(service.hosts) if other != host.name]
     twins = [other for other in others if _same_name(template, host, fleet.host(other), fleet)]
     if not twins:
         return None
@@ -187,7 +187,7 @@ def _own_address(service: Service, host: ResolvedHost, fleet: Fleet) -> str | No
         address = str(ipaddress.ip_address(host.address))
     except ValueError:
         return None
-    same = [other for other in fleet.select(service.hosts) if _address(fleet, other) == address]
+    same = [other for other in fleet.whole(service.hosts) if _address(fleet, other) == address]
     return address if len(same) == 1 else None
 
 

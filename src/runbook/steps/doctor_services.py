@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runbook.model.doctor import Check
-from runbook.model.effects import HttpGet, HttpReply, Observe
+from runbook.model.effects import Observe
 from runbook.model.errors import DoorError, UsageError
 from runbook.model.fleet import ResolvedHost
 from runbook.model.inventory import Service
@@ -16,30 +16,33 @@ from runbook.steps.doctor_hosts import answers
 from runbook.steps.doctor_rungs import row_of
 from runbook.steps.doctor_scope import Scope, Seen, Subject
 from runbook.steps.doctor_sessions import Rows, declared, strangers
-from runbook.steps.gates import gate_looks, gate_problem
+from runbook.steps.gates import Gates, gates_of, named
 from runbook.steps.service_manager import manager_of
 
 # ---- looks ---------------------------------------------------------------------------------
 
 
-def first(scope: Scope, _seen: Seen) -> Iterator[HttpGet]:
-    """Yield the gates of every service on every host: they are asked from here."""
-    for _, service, host in scope.seats():
-        yield from _gates(service, host, scope)
+def first(scope: Scope, _seen: Seen) -> Iterator[Observe[Any]]:
+    """Yield the gates of every service on every host that are asked from here."""
+    for name, service, host in scope.seats():
+        yield from _gates(name, service, host, scope).at("here").looks()
 
 
 def second(scope: Scope, seen: Seen) -> Iterator[Observe[Any]]:
-    """Yield a look at the unit, on the hosts that answer."""
+    """Yield the gates that a database answers; on hosts that answer, the unit and their gates."""
     for name, service, host in scope.seats():
+        gates = _gates(name, service, host, scope)
+        yield from gates.at("database").looks()
         if answers(seen, host.name):
             yield manager_of(name, service, host, scope.fleet).look()
+            yield from gates.at("host").looks()
 
 
-def _gates(service: Service, host: ResolvedHost, scope: Scope) -> tuple[HttpGet, ...]:
+def _gates(name: str, service: Service, host: ResolvedHost, scope: Scope) -> Gates:
     try:
-        return gate_looks(service, host, scope.fleet)
+        return gates_of(name, service, host, scope.fleet)
     except UsageError:
-        return ()  # told by `_gate`
+        return Gates(each=())  # told by `_gate`
 
 
 # ---- judging -------------------------------------------------------------------------------
@@ -52,7 +55,7 @@ def judge(scope: Scope, seen: Seen) -> Iterator[Check]:
         unit = _unit(subject, name, service, host, scope, seen)
         yield unit
         if service.gates:
-            yield _gate(subject, service, host, scope, seen, unit)
+            yield _gate(subject, name, service, host, scope, seen, unit)
         if service.database is not None:
             yield _sessions(subject, name, service, host, scope, seen)
 
@@ -79,6 +82,7 @@ def _unit(  # noqa: PLR0917 - one seat, as it stands
 
 def _gate(  # noqa: PLR0917 - one seat, as it stands
     subject: Subject,
+    name: str,
     service: Service,
     host: ResolvedHost,
     scope: Scope,
@@ -86,30 +90,27 @@ def _gate(  # noqa: PLR0917 - one seat, as it stands
     unit: Check,
 ) -> Check:
     try:
-        looks = gate_looks(service, host, scope.fleet)
+        gates = gates_of(name, service, host, scope.fleet)
     except UsageError as error:
         return subject.check("gates", "missing", error.message, error.hint)
-    replies = [seen.of(look) for look in looks]
-    for reply in replies:
-        if isinstance(reply, DoorError):
-            return subject.failed("gates", reply)
-    answered = tuple(reply for reply in replies if isinstance(reply, HttpReply))
-    if len(answered) < len(looks):
+    outcomes = [seen.of(look) for look in gates.looks()]
+    asked = [(gate, own) for gate, own in gates.pairs(outcomes) if None not in own]
+    bad = next(((gate, own) for gate, own in asked if gate.judge(own) is not None), None)
+    if bad is None and len(asked) < len(gates.each):
         return subject.check("gates", "skipped", "they were not asked")
-    problem = gate_problem(service, looks, answered)
-    if problem is None:
-        seconds = max(reply.seconds for reply in answered)
+    if bad is None:
+        seconds = max((getattr(each, "seconds", 0.0) for each in outcomes), default=0.0)
         return subject.check("gates", "ok", "answer", seconds=seconds)
+    gate, own = bad
+    problem = f"{gate.judge(own)} ({named(gate)})"
+    unfit = gate.unaskable(own)
+    if unfit is not None:
+        return subject.check("gates", "missing", problem, unfit.hint, gate.by_hand())
     if unit.status in {"missing", "skipped"}:
         # One fault, told once: a gate of a service that is down cannot answer.
         return subject.check("gates", "skipped", f"{problem}; its unit comes first: {unit.said}")
     hint = "by hand, from this machine; the key is gates of the service in the inventory"
-    failing = next(
-        look
-        for look, reply in zip(looks, answered, strict=True)
-        if gate_problem(service, looks, answered) is not None and look.url in problem
-    )
-    return subject.check("gates", "missing", problem, hint, f"curl -i '{failing.url}'")
+    return subject.check("gates", "missing", problem, hint, gate.by_hand())
 
 
 # ---- sessions ------------------------------------------------------------------------------

@@ -1,92 +1,112 @@
-"""Health gates: the question that each one asks, and the judge of its answer."""
+"""Gates: the table of their kinds, and all gates of one host together."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from runbook.model.document import visible
-from runbook.model.effects import HttpGet, HttpReply
-from runbook.model.errors import UsageError
+from runbook.model.effects import Observe
 from runbook.model.fleet import Fleet, ResolvedHost
-from runbook.model.inventory import HttpGate, Service
-from runbook.model.units import format_duration
+from runbook.model.inventory import Gate, Service
+from runbook.model.systemd import Unfit
+from runbook.steps.gate import HostGate, Place, Seat
+from runbook.steps.gates_command import command_gate
+from runbook.steps.gates_http import http_gate
+from runbook.steps.gates_released import released_gate
+from runbook.steps.gates_sql import sql_gate
+from runbook.steps.gates_systemd import systemd_gate
+from runbook.steps.gates_tcp import tcp_gate
 
-_URL = re.compile(
-    r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:(?P<port>\d{1,5}))?([/?][^\s#]*)?",
-    re.ASCII,
-)
-#: No gate waits less than this for an answer, however near its deadline is.
-_SHORTEST_S = 0.2
-_SHOWN_BODY = 60
+#: A kind is one file and one line: its key in the inventory, and who makes a gate of it.
+KINDS: Mapping[str, Callable[[Any, Seat], HostGate]] = {
+    "http": http_gate,
+    "tcp": tcp_gate,
+    "systemd": systemd_gate,
+    "command": command_gate,
+    "sql": sql_gate,
+    "pg_released": released_gate,
+}
 
 
-def gate_looks(
-    service: Service, host: ResolvedHost, fleet: Fleet, *, at_most_s: float | None = None
-) -> tuple[HttpGet, ...]:
-    """Return the questions of a service's gates for one host, in order.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gates:
+    """The gates of one host, asked together; outcomes are those of `looks`, in order."""
+
+    each: tuple[HostGate, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.each)
+
+    def looks(self, at_most_s: float | None = None) -> tuple[Observe[Any], ...]:
+        """Return the looks of every gate."""
+        return tuple(look for gate in self.each for look in gate.looks(at_most_s))
+
+    def pairs(self, outcomes: Sequence[Any]) -> Iterator[tuple[HostGate, tuple[Any, ...]]]:
+        """Yield each gate with the outcomes of its own looks."""
+        rest = iter(outcomes)
+        for gate in self.each:
+            yield gate, tuple(next(rest) for _ in gate.looks())
+
+    def problem(self, outcomes: Sequence[Any]) -> str | None:
+        """Return the first gate that was not answered well, in words; None when all were."""
+        for gate, own in self.pairs(outcomes):
+            problem = gate.judge(own)
+            if problem is not None:
+                return f"{problem} ({named(gate)})"
+        return None
+
+    def unaskable(self, outcomes: Sequence[Any]) -> Unfit | None:
+        """Return the first gate that could not even be asked: no restart of ours mends that."""
+        for gate, own in self.pairs(outcomes):
+            unfit = gate.unaskable(own)
+            if unfit is not None:
+                problem = f"the gate {named(gate)} cannot be asked: {unfit.problem}"
+                return Unfit(problem=problem, hint=unfit.hint)
+        return None
+
+    def answers(self, outcomes: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return what each gate was asked and what came back, as plain data."""
+        return [
+            {
+                "kind": gate.kind,
+                "asked": gate.sentence(),
+                "good": gate.judge(own) is None,
+                "answer": gate.answer(own),
+            }
+            for gate, own in self.pairs(outcomes)
+        ]
+
+    def at(self, *places: Place) -> Gates:
+        """Return those that are asked from one of these places."""
+        return Gates(each=tuple(gate for gate in self.each if gate.place in places))
+
+
+def gates_of(name: str, service: Service, host: ResolvedHost, fleet: Fleet) -> Gates:
+    """Return a service's gates for one host, in the inventory's order.
 
     Raises:
-        UsageError: when a gate's URL names what the inventory does not have, or is no URL.
+        UsageError: for a gate that names what the inventory does not have, or cannot be asked.
     """
-    return tuple(
-        HttpGet(url=_url(gate, host, fleet), timeout_s=_timeout(gate, at_most_s))
-        for gate in _http(service)
-    )
+    unit = (service.unit or name) if service.manager == "systemd" else None
+    seat = Seat(fleet=fleet, host=host, unit=unit, database=service.database)
+    return bound(service.gates, seat)
 
 
-def gate_problem(
-    service: Service, looks: tuple[HttpGet, ...], replies: tuple[HttpReply, ...]
-) -> str | None:
-    """Return the first gate that did not answer well, in words; None when all did."""
-    for gate, look, reply in zip(_http(service), looks, replies, strict=True):
-        problem = _problem(gate, reply)
-        if problem is not None:
-            return f"{problem} ({look.url})"
-    return None
+def bound(gates: Sequence[Gate], seat: Seat) -> Gates:
+    """Return gates as they are asked at one seat.
+
+    Raises:
+        UsageError: see `gates_of`.
+    """
+    return Gates(each=tuple(_bound(gate, seat) for gate in gates))
 
 
-def unaskable(looks: tuple[HttpGet, ...], replies: tuple[HttpReply, ...]) -> str | None:
-    """Return the first gate that could not even be asked: no restart of ours would mend that."""
-    for look, reply in zip(looks, replies, strict=True):
-        if not reply.asked:
-            return f"the gate {look.url} cannot be asked: {reply.error}"
-    return None
+def named(gate: HostGate) -> str:
+    """Return how a message names a gate: a URL speaks for itself."""
+    return gate.sentence().removeprefix("GET ")
 
 
-def answer_in_words(reply: HttpReply) -> str:
-    """Return `200 in 12 ms`, or why there was no answer."""
-    if reply.status == 0:
-        return visible(reply.error)
-    return f"{reply.status} in {format_duration(reply.seconds)}"
-
-
-def _http(service: Service) -> tuple[HttpGate, ...]:
-    return tuple(gate.http for gate in service.gates if gate.http is not None)
-
-
-def _problem(gate: HttpGate, reply: HttpReply) -> str | None:
-    if reply.status == 0:
-        return visible(reply.error)
-    if reply.status != gate.status:
-        said = visible(" ".join(reply.body.split())[:_SHOWN_BODY])
-        return f"answered {reply.status}, not {gate.status}" + (f": {said}" if said else "")
-    if gate.contains is not None and gate.contains not in reply.body:
-        return f"answered {reply.status}, without {gate.contains!r} in the body"
-    return None
-
-
-def _timeout(gate: HttpGate, at_most_s: float | None) -> float:
-    if at_most_s is None:
-        return gate.timeout
-    return max(_SHORTEST_S, min(gate.timeout, at_most_s))
-
-
-def _url(gate: HttpGate, host: ResolvedHost, fleet: Fleet) -> str:
-    url = fleet.expand(gate.url, host)
-    match = _URL.fullmatch(url)
-    if match is None or not 0 < int(match["port"] or 80) < 65536:
-        raise UsageError(
-            f"the gate's URL for {host.name} cannot be used: {visible(url)!r}",
-            hint="write it as http://${host.address}:8000/healthz; an IPv6 address stands in []",
-        )
-    return url
+def _bound(gate: Gate, seat: Seat) -> HostGate:
+    (kind,) = (kind for kind in KINDS if getattr(gate, kind) is not None)
+    return KINDS[kind](getattr(gate, kind), seat)

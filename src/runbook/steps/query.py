@@ -103,5 +103,7 @@ QUERY = StepType(
     targets=_targets,
     # Nobody but the playbook's author knows whether it may run twice.
     after_crash="ask",
+    undo="none: what the statement changes is known to its author alone",
     lock=lambda args: None if args.read_only else f"database {args.database}",
+    target_kind="database",
 )

@@ -81,7 +81,7 @@ def _counted(args: RollingArgs, ctx: StepContext) -> tuple[str, ...]:
     run, reachable = targets(args, ctx.fleet), set(ctx.given["hosts"])
     service = ctx.fleet.service(args.service)
     return tuple(
-        host for host in ctx.fleet.select(service.hosts) if host in reachable or host not in run
+        host for host in ctx.fleet.whole(service.hosts) if host in reachable or host not in run
     )
 
 

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from runbook.model.errors import UsageError
-from runbook.model.fleet import Fleet
+from runbook.model.fleet import Fleet, some_of
 from runbook.model.inventory import Closed, GateTiming, Service
 from runbook.model.step import Bound
 from runbook.model.units import Amount, Duration, Floor, amount_ceil, amount_floor
-from runbook.steps.gates import gate_looks
+from runbook.steps.draining import rotation_of
+from runbook.steps.gates import gates_of
 from runbook.steps.service_manager import manager_of
 
 
@@ -92,16 +93,15 @@ def targets(args: RollingArgs, fleet: Fleet) -> tuple[str, ...]:
         UsageError: for an unknown service, hosts that it does not run on, or too many hosts.
     """
     service = fleet.service(args.service)
-    all_hosts = fleet.select(service.hosts)
     if args.hosts is None:
-        chosen = all_hosts
+        chosen = fleet.select(service.hosts)
     else:
-        chosen = fleet.select(args.hosts)
-        foreign = [name for name in chosen if name not in all_hosts]
+        chosen, all_hosts = fleet.select(args.hosts), fleet.whole(service.hosts)
+        foreign = sorted(set(chosen) - set(all_hosts))
         if foreign:
             raise UsageError(
-                f"{args.service} does not run on {', '.join(foreign)}",
-                hint=f"it runs on {', '.join(all_hosts)}; narrow the selector {args.hosts!r}",
+                f"{args.service} does not run on {some_of(foreign)}",
+                hint=f"it runs on {some_of(all_hosts)}; narrow the selector {args.hosts!r}",
             )
     _check_count(args, service, chosen)
     return chosen
@@ -131,13 +131,14 @@ def freeze(args: RollingArgs, fleet: Fleet) -> Mapping[str, Any]:
     """
     service, names = fleet.service(args.service), targets(args, fleet)
     for name in names:
-        gate_looks(service, fleet.host(name), fleet)
+        gates_of(args.service, service, fleet.host(name), fleet)
         manager_of(args.service, service, fleet.host(name), fleet)
+        rotation_of(service, fleet.host(name), fleet)
     chosen = settings(args, service)
     return {
         "batches": batch_sizes(chosen.batches, len(names)),
         # Of the whole service: who restarts one host of it leaves the others up.
-        "min_available": amount_ceil(chosen.min_available, len(fleet.select(service.hosts))),
+        "min_available": amount_ceil(chosen.min_available, len(fleet.whole(service.hosts))),
         "max_failures": chosen.max_failures,
     }
 

@@ -1,9 +1,10 @@
-"""One host of a rolling restart: restarted, proved restarted, watched, gated.
+"""One host of a rolling restart: drained, restarted, proved restarted, watched, gated, put back.
 
-    restarting -> stabilising -> gating -> db_gating -> ok
+    draining -> restarting -> stabilising -> gating -> db_gating -> undraining -> ok
 
 The restart is asked for once. When its answer is lost, the host is looked at, never asked again:
-the identity (systemd's InvocationID, or what the status command prints) tells what happened.
+the identity (systemd's InvocationID, or what the status command prints) tells what happened. So it
+is when a whole process was lost: `observing` goes first then, see `rolling_crashed`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from runbook.model.effects import (
     CommandOutcome,
     Drive,
     Effect,
+    Note,
     Say,
     Sleep,
     Together,
@@ -27,15 +29,18 @@ from runbook.model.errors import (
     ConnectionLost,
     DoorError,
     NotStarted,
+    Refused,
     StepFailed,
     Unreachable,
 )
-from runbook.model.plan import Result, Status
+from runbook.model.plan import Crashed, Result, Status
 from runbook.model.step import StepContext
 from runbook.model.systemd import Standing, Unfit
 from runbook.model.units import format_duration
 from runbook.steps.database_gate import row_of
 from runbook.steps.rolling_args import RollingArgs
+from runbook.steps.rolling_crashed import boot_look, boot_of, observing
+from runbook.steps.rolling_draining import draining, undraining
 from runbook.steps.rolling_gating import database_gating, gating
 from runbook.steps.rolling_journey import (
     Journey,
@@ -67,16 +72,42 @@ def restart(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
     if isinstance(sessions, Unfit):
         why = f"nothing was restarted: {sessions.problem}"
         return Result(status="failed", summary=why, hint=sessions.hint)
-    prepared = ctx.given["prepared"]
-    timeout_s = float(prepared["timeouts"]["restart_s"])
-    journey = Journey(subject=subject, timeout_s=timeout_s, sessions=sessions)
+    timeout_s = float(ctx.given["prepared"]["timeouts"]["restart_s"])
+    crashed = ctx.given.get("crashed")
+    journey = Journey(
+        subject=subject,
+        timeout_s=timeout_s,
+        sessions=sessions,
+        crashed=Crashed(**crashed) if crashed else None,
+    )
+    return (yield from travel(journey))
+
+
+def travel(journey: Journey) -> Drive[Result]:
+    """Take a host through every stage that is for it, and say how it ended."""
     yield from _read_clock(journey)
     journey.began = journey.now
     for name, stage in _STAGES:
+        if _passed_over(journey, name):
+            continue
         trouble = yield from _pass(journey, name, stage)
         if trouble is not None:
             return _ended(journey, trouble, name)
     return _ended(journey, None, "")
+
+
+def _passed_over(journey: Journey, stage: str) -> bool:
+    """Whether a stage has nothing to do for this host."""
+    match stage:
+        case "observing":
+            return journey.crashed is None
+        case "draining":
+            return journey.made_before or journey.subject.rotation is None
+        case "restarting":
+            return journey.made_before
+        case "undraining":
+            return journey.subject.rotation is None
+    return False
 
 
 def _pass(journey: Journey, name: str, stage: _Stage) -> Drive[Trouble | None]:
@@ -114,18 +145,21 @@ def _cut_short(journey: Journey, stage: str, error: StepFailed) -> Trouble:
 
 
 def _restarting(journey: Journey) -> Drive[Trouble | None]:
-    trouble = yield from _note_before(journey)
+    trouble = yield from _look_before(journey)
     if trouble is not None:
         return trouble
+    yield from _note_before(journey)
     change = journey.subject.manager.restart(journey.timeout_s)
     yield from ask(Say(stage="restarting", text=change.sentence()))
     try:
         outcome = yield from ask(change)
-    except (Unreachable, NotStarted) as error:
+    except (Unreachable, NotStarted, Refused) as error:
         return _untouched(error)
     except (ConnectionLost, CommandFailed) as error:
         return (yield from _find_out(journey, error.message))
     journey.asked = journey.in_doubt = True
+    with suppress(StepFailed):
+        yield from ask(Note(data={"exit_code": outcome.exit_code}))
     if outcome.ok:
         return None
     if outcome.exit_code < 0:
@@ -157,23 +191,26 @@ def _stabilising(journey: Journey) -> Drive[Trouble | None]:
 
 
 _STAGES: tuple[tuple[str, _Stage], ...] = (
+    ("observing", observing),
+    ("draining", draining),
     ("restarting", _restarting),
     ("stabilising", _stabilising),
     ("gating", gating),
     ("db_gating", database_gating),
+    ("undraining", undraining),
 )
 
 
 # ---- restarting ----------------------------------------------------------------------------
 
 
-def _note_before(journey: Journey) -> Drive[Trouble | None]:
+def _look_before(journey: Journey) -> Drive[Trouble | None]:
     """Look once more: preflight may be minutes old, and somebody else may have been here."""
     manager = journey.subject.manager
-    looks: tuple[Effect[Any], ...] = (manager.look(),)
+    looks: tuple[Effect[Any], ...] = (manager.look(), boot_look(journey.subject.host.name))
     if journey.sessions is not None:
         looks = (*looks, journey.sessions.look())
-    seen, *rows = yield from ask(Together(effects=looks))  # type: ignore[arg-type]
+    seen, boot, *rows = yield from ask(Together(effects=looks))  # type: ignore[arg-type]
     for outcome in (seen, *rows):
         if isinstance(outcome, DoorError):
             return _untouched(outcome)
@@ -182,14 +219,34 @@ def _note_before(journey: Journey) -> Drive[Trouble | None]:
         why = f"nothing was restarted: {unfit.problem}"
         return Trouble(status="failed", why=why, hint=unfit.hint)
     journey.seen, journey.before = seen, manager.identity(seen)
+    journey.boot_id = boot_of(boot)
     journey.first_row = row_of(rows[0]) if rows else {}
     journey.since = journey.first_row.get("now")
     return None
 
 
-def _untouched(error: DoorError) -> Trouble:
+def _note_before(journey: Journey) -> Drive[None]:
+    """Keep what a later process needs to tell whether this restart was made."""
+    note = {
+        "stage": "restarting",
+        "before": journey.before,
+        "fingerprint": journey.subject.manager.fingerprint(journey.seen),
+        "since": journey.since,
+        "boot_id": journey.boot_id,
+        "first_row": journey.first_row,
+        "drained": bool(journey.ours),
+        "exit_code": None,
+        # For whoever stops waiting for this host: the debts are told beside it.
+        "by_hand": list(journey.subject.by_hand(journey.seen)),
+    }
+    yield from ask(Note(data=note))
+
+
+def _untouched(error: DoorError | Refused) -> Trouble:
     """The restart was certainly not made."""
     status: Status = "unreachable" if isinstance(error, Unreachable) else "failed"
+    if isinstance(error, Refused):
+        status = "refused"
     why = f"nothing was restarted: {error.message}"
     return Trouble(status=status, why=why, hint=error.hint or "")
 
@@ -234,8 +291,27 @@ def _explain(journey: Journey, outcome: CommandOutcome) -> Drive[Trouble]:
 
 
 def _ended(journey: Journey, trouble: Trouble | None, stage: str) -> Result:
-    manager = journey.subject.manager
-    data = {
+    subject = journey.subject
+    if trouble is None:
+        return Result(
+            status="ok",
+            summary=_proof(journey),
+            data=_data(journey),
+            touches=subject.footprint(),
+        )
+    stopped = {"interrupted": True} if trouble.interrupted else {}
+    return Result(
+        status=trouble.status,
+        summary=trouble.why + ("" if trouble.placed else _drained_still(journey)),
+        hint=trouble.hint or subject.manager.hint(journey.seen),
+        data={**_data(journey), "stage": stage, **stopped},
+        touches=subject.footprint(),
+        by_hand=subject.by_hand(journey.seen, journey.ours),
+    )
+
+
+def _data(journey: Journey) -> dict[str, Any]:
+    return {
         "seconds": round(journey.now - journey.began, 3),
         "stages": journey.stages,
         "invocation_before": journey.before,
@@ -245,27 +321,23 @@ def _ended(journey: Journey, trouble: Trouble | None, stage: str) -> Result:
         "sessions": journey.last_row.get("sessions"),
         "slots_before": _slots(journey.first_row),
         "slots": _slots(journey.last_row),
+        "drained": list(journey.ours),
+        "kept_out": list(journey.kept_out),
     }
-    if trouble is None:
-        return Result(
-            status="ok",
-            summary=_proof(journey),
-            data=data,
-            touches=journey.subject.footprint(),
-        )
-    return Result(
-        status=trouble.status,
-        summary=trouble.why,
-        hint=trouble.hint,
-        data={**data, "stage": stage},
-        touches=journey.subject.footprint(),
-        by_hand=manager.by_hand(journey.seen),
-    )
+
+
+def _drained_still(journey: Journey) -> str:
+    """Say that the host gets no traffic, where that is so."""
+    return f"; it stays drained in {', '.join(journey.ours)}" if journey.ours else ""
 
 
 def _proof(journey: Journey) -> str:
     """Say what makes us sure that it was restarted and is well."""
     parts = ["a new process"]
+    if journey.rebooted:
+        parts = ["the host has rebooted since its restart was asked for: a new process"]
+    elif journey.made_before:
+        parts = ["a new process, of a restart that an earlier process asked for"]
     if journey.subject.settings.settle:
         parts.append(f"stable for {format_duration(journey.subject.settings.settle)}")
     if journey.subject.service.gates:
@@ -276,7 +348,14 @@ def _proof(journey: Journey) -> str:
         # Where there were none, none can be gone: the name may be declared wrongly.
         if before or now:
             parts.append(f"old backends gone ({before} sessions before, {now} now)")
-    return ", ".join(parts)
+    return ", ".join([*parts, *_whereabouts(journey)])
+
+
+def _whereabouts(journey: Journey) -> list[str]:
+    """Say where its balancers have the host now."""
+    back = ["back in rotation"] if journey.back else []
+    kept = ", ".join(journey.kept_out)
+    return [*back, f"out of rotation in {kept} as before this run"] if kept else back
 
 
 def _slots(row: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from runbook.model.effects import Drive, Now, Sleep, Together, ask
 from runbook.model.errors import DoorError
-from runbook.model.plan import Status
+from runbook.model.plan import Crashed, Status
 from runbook.model.systemd import Standing
 from runbook.model.units import format_duration
 from runbook.steps.database_gate import Sessions
@@ -24,6 +24,10 @@ class Trouble:
     status: Status
     why: str
     hint: str = ""
+    #: Somebody wanted the run to stop, and the host was left as it was found.
+    interrupted: bool = False
+    #: `why` says already where the balancers have the host.
+    placed: bool = False
 
 
 @dataclass(kw_only=True)
@@ -51,6 +55,18 @@ class Journey:
     stable: bool = False
     #: The last look in words, one that failed included.
     last_seen: str = ""
+    #: Balancers that this run told to drain the host, and owes its return; those that had it out
+    #: of rotation before, and keep it so.
+    ours: tuple[str, ...] = ()
+    kept_out: tuple[str, ...] = ()
+    #: The host is back in rotation, by our hand.
+    back: bool = False
+    #: What an earlier process has left in the journal; and whether its restart was made.
+    crashed: Crashed | None = None
+    made_before: bool = False
+    rebooted: bool = False
+    #: The boot in which the restart was asked for.
+    boot_id: str = ""
     #: The database gate's answers: before the restart, and the last one.
     first_row: dict[str, Any] = field(default_factory=dict)
     last_row: dict[str, Any] = field(default_factory=dict)

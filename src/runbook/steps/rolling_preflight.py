@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook.model.document import visible
 from runbook.model.effects import (
     CommandOutcome,
     Drive,
@@ -23,17 +22,19 @@ from runbook.model.effects import (
 from runbook.model.errors import DoorError, Unreachable
 from runbook.model.plan import Result
 from runbook.model.step import StepContext
-from runbook.model.sudo import LIST_ARGV, sudo_problem, sudo_user, sudoers_line
+from runbook.model.sudo import LIST_ARGV
 from runbook.model.systemd import Unfit, parse_span, start_limit_warning, start_seconds
 from runbook.model.units import format_duration
 from runbook.steps.database_gate import Sessions, row_of, unfit_database, unnamed_warning
-from runbook.steps.gates import answer_in_words, gate_problem, unaskable
+from runbook.steps.draining import Rotation, count_left
 from runbook.steps.rolling_args import RollingArgs
-from runbook.steps.rolling_subject import Subject, http_replies, subject_of
+from runbook.steps.rolling_crashed import boot_look
+from runbook.steps.rolling_subject import Subject, subject_of
+from runbook.steps.sudo_proof import sudo_unfit
 
-_BOOT_ARGV = ("cat", "/proc/sys/kernel/random/boot_id", "/proc/uptime")
 _LOOK_TIMEOUT_S = 15.0
 
+DRAIN = ("draining, and the way back into rotation",)
 NOT_EXERCISED = (
     "the restarts themselves",
     "the watch for crash loops",
@@ -78,20 +79,21 @@ def _look_around(found: _Found) -> Drive[Unfit | None]:
     sessions = subject.sessions()
     if isinstance(sessions, Unfit):
         return sessions
-    looks: dict[str, Observe[Any]] = {"boot": _read(subject, _BOOT_ARGV)}
+    looks: dict[str, Observe[Any]] = {"boot": boot_look(subject.host.name)}
     if subject.host.sudo:
         looks["sudo"] = _read(subject, LIST_ARGV)
     if sessions is not None:
         looks["database"] = sessions.look()
-    gates = subject.gates()
-    outcomes = yield from ask(Together(effects=(*looks.values(), *gates)))
+    outcomes = yield from ask(Together(effects=(*looks.values(), *subject.gates.looks())))
     named = dict(zip(looks, outcomes, strict=False))
     _judge_boot(found, named["boot"])
     problem = _judge_gates(found, outcomes[len(looks) :])
     if problem is None and subject.host.sudo:
-        problem = _judge_sudo(subject, named["sudo"])
+        problem = sudo_unfit(subject.host, named["sudo"], (subject.manager.restart_argv(),))
     if problem is None and sessions is not None:
         problem = _judge_database(found, sessions, named["database"])
+    if problem is None and subject.rotation is not None:
+        problem = yield from _look_at_balancers(found, subject.rotation)
     return problem
 
 
@@ -110,43 +112,64 @@ def _judge_boot(found: _Found, outcome: CommandOutcome | DoorError) -> None:
 
 
 def _judge_gates(found: _Found, outcomes: tuple[Any, ...]) -> Unfit | None:
-    subject = found.subject
-    failed = next((outcome for outcome in outcomes if isinstance(outcome, DoorError)), None)
-    if failed is not None:
-        return Unfit(problem=failed.message, hint=failed.hint or "")
-    looks, replies = subject.gates(), http_replies(outcomes)
-    found.data["gates"] = [
-        {"url": look.url, "answer": answer_in_words(reply)}
-        for look, reply in zip(looks, replies, strict=True)
-    ]
-    problem = unaskable(looks, replies)
-    if problem is not None:
-        return Unfit(problem=problem, hint="no restart would mend that: look at the gate's URL")
-    why = subject.manager.down(found.seen) or gate_problem(subject.service, looks, replies)
+    subject, gates = found.subject, found.subject.gates
+    unfit = gates.unaskable(outcomes)
+    if unfit is not None:
+        return unfit
+    found.data["gates"] = gates.answers(outcomes)
+    why = subject.manager.down(found.seen) or gates.problem(outcomes)
     found.healthy = why is None
     found.data["ill"] = why or ""
-    if not looks:
+    if not gates:
         found.warnings.append(f"{subject.name} declares no gates: running counts as healthy")
     return None
 
 
-def _judge_sudo(subject: Subject, outcome: CommandOutcome | DoorError) -> Unfit | None:
-    argv = subject.manager.restart_argv()
-    if isinstance(outcome, DoorError):
-        problem: str | None = outcome.message
-    elif outcome.exit_code != 0:
-        said = visible(outcome.stderr.strip().partition("\n")[0])
-        problem = f"{' '.join(LIST_ARGV)} was refused: {said or outcome.exit_code}"
-    else:
-        problem = sudo_problem(outcome.stdout, argv)
-    if problem is None:
-        return None
-    listed = sudo_user(outcome.stdout) if isinstance(outcome, CommandOutcome) else None
-    line = sudoers_line(listed or subject.host.ssh.user or "USER", argv)
-    return Unfit(
-        problem=f"sudo for `{' '.join(argv)}` is unproven: {problem}",
-        hint=f"this line in sudoers (visudo) allows exactly it: {line}",
+def _look_at_balancers(found: _Found, rotation: Rotation) -> Drive[Unfit | None]:
+    """Would draining work: sudo on the balancers' hosts, their answers, the count that is left?"""
+    argvs = {each.name: each.sudo_argvs() for each in rotation.balancers}
+    with_sudo = {name: asked for name, asked in argvs.items() if asked}
+    listings = tuple(
+        ReadCommand(host=name, argv=LIST_ARGV, timeout_s=_LOOK_TIMEOUT_S) for name in with_sudo
     )
+    counter = (rotation.counter,) if rotation.counter is not None else ()
+    places = rotation.looks()
+    outcomes = yield from ask(Together(effects=(*listings, *places, *counter)))
+    for name, listing in zip(with_sudo, outcomes, strict=False):
+        host = rotation.fleet.host(name)
+        unfit = sudo_unfit(host, listing, with_sudo[name])
+        if unfit is not None:
+            return Unfit(problem=f"on {name}, {unfit.problem}", hint=unfit.hint)
+    seen = outcomes[len(listings) :]
+    unfit = _judge_places(found, rotation, seen[: len(places)])
+    count = count_left(seen[-1]) if counter and unfit is None else 0
+    if isinstance(count, str):
+        hint = "services.NAME.drain.connections in the inventory is one argv that prints a number"
+        unfit = Unfit(problem=count, hint=hint)
+    return unfit
+
+
+def _judge_places(found: _Found, rotation: Rotation, outcomes: tuple[Any, ...]) -> Unfit | None:
+    """A host that somebody else took out of rotation stays out, and counts as not available."""
+    sights = rotation.sights(outcomes)
+    silent = next((sight for sight in sights if sight.place == "unknown"), None)
+    if silent is not None:
+        return Unfit(problem=str(silent), hint=silent.hint)
+    away = [sight for sight in sights if sight.place != "in"]
+    if away and found.healthy:
+        found.healthy, found.data["ill"], found.data["away"] = False, str(away[0]), True
+    found.warnings += [
+        f"{sight} already, before this run: it is left so, and not put back"
+        for sight in sights
+        if sight.place == "out"
+    ]
+    found.warnings += [
+        f"{each.name} does not tell where it has a host: the exit codes of drain and undrain count"
+        for each in rotation.balancers
+        if not each.tells
+    ]
+    found.data["rotation"] = {sight.balancer: sight.text for sight in sights}
+    return None
 
 
 def _judge_database(found: _Found, sessions: Sessions, outcome: Rows | DoorError) -> Unfit | None:
@@ -180,13 +203,14 @@ def _fit(found: _Found) -> Result:
         "timeouts": {"restart_s": timeout},
         "warnings": found.warnings,
     }
-    state = "healthy" if found.healthy else f"down already: {found.data['ill']}"
+    already = "not available" if found.data.get("away") else "down"
+    state = "healthy" if found.healthy else f"{already} already: {found.data['ill']}"
     return Result(
         status="ok",
         summary=f"fit; {state}",
         data=data,
         touches=subject.footprint(),
-        not_exercised=NOT_EXERCISED,
+        not_exercised=NOT_EXERCISED if subject.rotation is None else (*DRAIN, *NOT_EXERCISED),
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from runbook.model.effects import Drive, HttpGet, HttpReply, Observe, Rows, Together, ask
+from runbook.model.effects import Drive, Observe, Together, ask
 from runbook.model.errors import DoorError
 from runbook.model.fleet import Fleet, ResolvedHost
 from runbook.model.inventory import Service
 from runbook.model.systemd import Unfit
 from runbook.steps.database_gate import Sessions, sessions_of
-from runbook.steps.gates import gate_looks, gate_problem
+from runbook.steps.draining import Rotation, rotation_of
+from runbook.steps.gates import Gates, gates_of
 from runbook.steps.rolling_args import RollingArgs, Settings, settings
 from runbook.steps.service_manager import ServiceManager, manager_of
 
@@ -26,10 +27,13 @@ class Subject:
     fleet: Fleet
     manager: ServiceManager
     settings: Settings
+    #: Its balancers; None for a service that declares no drain.
+    rotation: Rotation | None
 
-    def gates(self, at_most_s: float | None = None) -> tuple[HttpGet, ...]:
-        """Return the questions of its gates."""
-        return gate_looks(self.service, self.host, self.fleet, at_most_s=at_most_s)
+    @property
+    def gates(self) -> Gates:
+        """Return its gates."""
+        return gates_of(self.name, self.service, self.host, self.fleet)
 
     def sessions(self) -> Sessions | Unfit | None:
         """Return how its sessions are told apart in the database."""
@@ -37,22 +41,36 @@ class Subject:
 
     def looks(self) -> tuple[Observe[Any], ...]:
         """Return what tells whether it is healthy: the manager's look, then every gate."""
-        return (self.manager.look(), *self.gates())
+        return (self.manager.look(), *self.gates.looks())
+
+    def places(self) -> tuple[Observe[Any], ...]:
+        """Return what tells whether its balancers send to it."""
+        return self.rotation.looks() if self.rotation is not None else ()
+
+    def away(self, outcomes: tuple[Any, ...]) -> str | None:
+        """Judge the outcomes of `places`: why its balancers do not send to it, or None."""
+        sights = self.rotation.sights(outcomes) if self.rotation is not None else ()
+        return next((str(sight) for sight in sights if sight.place != "in"), None)
 
     def ill(self, outcomes: tuple[Any, ...]) -> str | None:
         """Judge the outcomes of `looks`: why it is not healthy, or None."""
-        seen, *replies = outcomes
+        seen, *answers = outcomes
         if isinstance(seen, DoorError):
             return seen.message
-        failed = next((reply for reply in replies if isinstance(reply, DoorError)), None)
-        if failed is not None:
-            return failed.message
-        answered = http_replies(replies)
-        return self.manager.down(seen) or gate_problem(self.service, self.gates(), answered)
+        return self.manager.down(seen) or self.gates.problem(answers)
 
     def footprint(self) -> tuple[str, ...]:
-        """Return what a restart touches."""
-        return tuple(sorted(self.manager.restart(0).footprint()))
+        """Return what a restart touches, in order: the drain, the restart, the way back."""
+        restart = tuple(sorted(self.manager.restart(0).footprint()))
+        if self.rotation is None:
+            return restart
+        drains, undrains = self.rotation.footprint()
+        return (*drains, *restart, *undrains)
+
+    def by_hand(self, seen: Any, owed: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return the commands to look and finish with, and to undrain what is `owed`."""
+        back = self.rotation.by_hand(owed) if self.rotation is not None else ()
+        return (*self.manager.by_hand(seen), *back)
 
 
 def subject_of(args: RollingArgs, fleet: Fleet, host: str) -> Subject:
@@ -69,28 +87,25 @@ def subject_of(args: RollingArgs, fleet: Fleet, host: str) -> Subject:
         fleet=fleet,
         manager=manager_of(args.service, service, resolved, fleet),
         settings=settings(args, service),
+        rotation=rotation_of(service, resolved, fleet),
     )
 
 
 def health_of(subjects: tuple[Subject, ...]) -> Drive[dict[str, str | None]]:
-    """Look at all of them side by side; return why each is not healthy, or None, by host."""
-    looks = [subject.looks() for subject in subjects]
-    flat = tuple(look for group in looks for look in group)
-    outcomes = iter((yield from ask(Together(effects=flat))))
+    """Look at all of them side by side; return why each is not available, or None, by host.
+
+    A host that its balancers do not send to is not available, however healthy it is. What several
+    hosts would ask alike (a balancer tells of all its servers at once) is asked once.
+    """
+    looks = [(*subject.looks(), *subject.places()) for subject in subjects]
+    effects = tuple(dict.fromkeys(look for group in looks for look in group))
+    outcomes = dict(zip(effects, (yield from ask(Together(effects=effects))), strict=True))
     return {
-        subject.host.name: subject.ill(tuple(next(outcomes) for _ in group))
+        subject.host.name: _unavailable(subject, tuple(outcomes[look] for look in group))
         for subject, group in zip(subjects, looks, strict=True)
     }
 
 
-def http_replies(outcomes: list[Any] | tuple[Any, ...]) -> tuple[HttpReply, ...]:
-    """Return the replies among the outcomes of a Together."""
-    return tuple(outcome for outcome in outcomes if isinstance(outcome, HttpReply))
-
-
-def rows_or_error(outcome: Any) -> Rows | str:
-    """Return rows, or why there are none."""
-    if isinstance(outcome, DoorError):
-        return outcome.message
-    rows: Rows = outcome
-    return rows
+def _unavailable(subject: Subject, outcomes: tuple[Any, ...]) -> str | None:
+    own = len(subject.looks())
+    return subject.ill(outcomes[:own]) or subject.away(outcomes[own:])

@@ -357,8 +357,10 @@ TERMINATE = StepType(
     targets=_targets,
     # Repeating is safe: a session that is gone or moved is not signalled again.
     after_crash="repeat",
+    undo="none: a session that was ended is gone, its application connects again",
     lock=lambda args: f"database {args.database}",
     bound=_bound,
     # The longest watch is the user's choice; everything else ends within seconds.
     default_timeout_s=4 * 3600.0,
+    target_kind="database",
 )

@@ -54,8 +54,13 @@ def test_the_newest_of_this_target_is_taken(path: Path) -> None:
     keep(path, "20260101-000003-aaaa", {"diagnosis": DIAGNOSIS})
     keep(path, "20260101-000004-aaaa", {"diagnosis": DIAGNOSIS}, target="other")
     keep(path, "20260101-000005-aaaa", {"diagnosis": DIAGNOSIS}, playbook="mine")
-    keep(path, "20260101-000002-aaaa", {"diagnosis": DIAGNOSIS})
     assert earlier() == "20260101-000003-aaaa"
+
+
+def test_after_the_clock_was_set_back_the_newest_is_the_one_that_began_last(path: Path) -> None:
+    keep(path, "20260101-000003-aaaa", {"diagnosis": DIAGNOSIS}, started_at=3.0)
+    keep(path, "20260101-000002-aaaa", {"diagnosis": DIAGNOSIS}, started_at=2.0)
+    assert earlier() == "20260101-000002-aaaa"
 
 
 def test_of_two_in_one_second_the_later_is_taken(path: Path) -> None:

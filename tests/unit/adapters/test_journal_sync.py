@@ -78,3 +78,13 @@ def test_closing_loses_nothing(tmp_path: Path) -> None:
     _tell(journal, "task_finished", "look/act/web-1")
     journal.close()
     assert _on_disk(tmp_path) == [("task_finished", "look/act/web-1")]
+
+
+def test_a_change_that_was_made_outlives_its_process(
+    journal: SqliteJournal, tmp_path: Path
+) -> None:
+    _tell(journal, "intended", "roll/restart/web-1")
+    _tell(journal, "changed", "roll/restart/web-1")
+    assert _on_disk(tmp_path)[-1] == ("changed", "roll/restart/web-1")
+    synced = journal._db.execute("PRAGMA synchronous").fetchone()[0]
+    assert synced == 2, "an intent after it is synced again"

@@ -74,8 +74,8 @@ def test_what_cannot_be_shown_is_not_done(tmp_path: Path) -> None:
 
 def test_a_closed_stdin_is_nobody_to_ask(tmp_path: Path) -> None:
     ran = shell(tmp_path, "runbook run touch.yaml <&-")
-    assert ran.returncode == 3
-    assert "--yes" in ran.stderr
+    assert ran.returncode == 6
+    assert "runbook runs approve" in ran.stdout
     assert not (tmp_path / "done").exists()
 
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from runbook.engine.book import Ledger
 from runbook.engine.decide import CURRENT, decide
-from runbook.model.plan import Confirm, Finish, Node, Perform, Plan, Result, Status, Task
+from runbook.model.plan import (
+    Command,
+    Confirm,
+    Finish,
+    Node,
+    Obligation,
+    Perform,
+    Plan,
+    Result,
+    Status,
+    Task,
+)
 
 World = Callable[[Task], Result]
 
@@ -66,31 +78,68 @@ def result(status: Status = "ok", **more: Any) -> Result:
 class History:
     """Plays a plan against a scripted world, the way an executor does, and keeps what happened."""
 
-    def __init__(self, played: Plan, world: World, *, answer: bool = True) -> None:
-        self.results: dict[str, Result] = {}
+    def __init__(
+        self,
+        played: Plan,
+        world: World,
+        *,
+        answer: bool = True,
+        answers: Mapping[str, bool] | None = None,
+        owes: Mapping[str, Obligation] | None = None,
+        owed: Sequence[Obligation] = (),
+        results: Mapping[str, Result] | None = None,
+    ) -> None:
+        #: The ledger is what an executor uses; what it keeps must be what it was told.
+        self.results = Ledger(results)
+        self.tasks: dict[str, Task] = {}
         self.performed: list[tuple[str, ...]] = []
         self.asked: list[Confirm] = []
         self.interrupt_after: int | None = None
+        #: What is owed at the moment; `owes` is what a task leaves owed, by its key.
+        self.owed = list(owed)
+        self._owes = owes or {}
+        self.answers = dict(answers or {})
         self._plan, self._world, self._answer = played, world, answer
 
     def play(self) -> Finish:
         """Run to the end; a plan that never ends is a failure of the test."""
-        answers: dict[str, bool] = {}
+        given: dict[str, bool] = {}
         for _ in range(10_000):
-            stop = self.interrupt_after is not None and len(self.performed) >= self.interrupt_after
-            command = decide(self._plan, self.results, answers, interrupted=stop)
-            match command:
+            match self.decide(given):
                 case Perform(tasks=tasks):
                     assert tasks, "nothing to perform is no command"
                     assert not {t.key for t in tasks} & set(self.results), "performed twice"
                     self.performed.append(tuple(task.key for task in tasks))
-                    self.results |= {task.key: self._world(task) for task in tasks}
-                case Confirm():
-                    self.asked.append(command)
-                    answers[command.key] = self._answer
-                case Finish():
-                    return command
+                    self._perform(tasks)
+                case Confirm() as confirm:
+                    self.asked.append(confirm)
+                    given[confirm.key] = self.answers.get(confirm.key, self._answer)
+                case Finish() as finish:
+                    return finish
         raise AssertionError("the plan does not come to an end")
+
+    def decide(self, given: Mapping[str, bool]) -> Command:
+        """Decide twice, from the ledger and from a plain mapping in another order: it is one."""
+        stop = self.interrupt_after is not None and len(self.performed) >= self.interrupt_after
+        command = decide(self._plan, self.results, given, interrupted=stop, owed=tuple(self.owed))
+        turned = dict(reversed(list(self.results.items())))
+        again = decide(self._plan, turned, given, interrupted=stop, owed=tuple(reversed(self.owed)))
+        assert again == command, "what is decided hangs on more than what happened"
+        return command
+
+    def _perform(self, tasks: tuple[Task, ...]) -> None:
+        for task in tasks:
+            self.tasks[task.key] = task
+            result = self._world(task)
+            self.results.record({task.key: result})
+            if task.phase == "settle" and result.status == "ok":
+                self.owed = [o for o in self.owed if o.key != task.given["owed"]["key"]]
+            if task.key in self._owes:
+                self.owed.append(self._owes[task.key])
+
+    def begun(self) -> list[str]:
+        """Return the keys of all tasks, in the order in which they were begun."""
+        return [key for batch in self.performed for key in batch]
 
     def keys(self, phase: str) -> list[str]:
         """Return the targets of one phase, in the order in which they were begun."""

@@ -123,6 +123,18 @@ def test_unreachable_hosts_count_as_failures_from_the_start() -> None:
     assert lenient.keys("restart") == ["web-0", "web-1", "web-2"]
 
 
+def test_a_host_that_is_away_and_one_that_failed_are_two() -> None:
+    def world(task: Task) -> Result:
+        if task.key in {"roll/preflight/web-4", "roll/restart/web-1"}:
+            return result("unreachable")
+        return calm(task)
+
+    history = History(plan(rolling_node(5, (1, 1, 1, 1, 1), max_failures=1)), world)
+    finish = history.play()
+    assert (finish.status, finish.not_reached) == ("halted", ("web-2", "web-3"))
+    assert finish.reason.startswith("2 failed, 1 allowed")
+
+
 def test_a_batch_that_is_not_admitted_is_not_begun() -> None:
     def world(task: Task) -> Result:
         return result("failed") if task.key == "roll/admit/2" else calm(task)
@@ -139,6 +151,25 @@ def test_an_interrupt_between_batches_starts_no_further_host() -> None:
     finish = history.play()
     assert finish.status == "interrupted"
     assert finish.not_reached == ("web-1", "web-2")
+
+
+def test_a_host_that_stopped_for_an_interrupt_has_not_failed_and_none_comes_after_it() -> None:
+    def world(task: Task) -> Result:
+        if task.key == "roll/restart/web-0":
+            return result("failed", data={"interrupted": True})
+        return calm(task)
+
+    history = History(plan(rolling_node(3, (1, 1, 1), on_failure="continue")), world)
+    finish = history.play()
+    assert (finish.status, finish.reason) == ("interrupted", "web-0: it is failed")
+    assert finish.not_reached == ("web-1", "web-2")
+
+
+def test_a_rehearsal_that_is_interrupted_waits_for_no_admission() -> None:
+    history = History(plan(rolling_node(3, (1, 1, 1)), rehearsal=True), calm)
+    history.interrupt_after = 1
+    assert history.play().status == "interrupted"
+    assert history.keys("admit") == []
 
 
 def test_a_rehearsal_looks_at_all_and_shows_all() -> None:

@@ -12,14 +12,25 @@ from runbook.model.effects import (
     ChangeCommand,
     Drive,
     Effect,
+    Interrupted,
+    Note,
     Now,
+    Owe,
+    Paid,
     ReadCommand,
     Say,
     Sleep,
     Together,
     ask,
 )
-from runbook.model.errors import ConnectionLost, DoorError, StateUnknown, StepFailed, Unreachable
+from runbook.model.errors import (
+    ConnectionLost,
+    DoorError,
+    Refused,
+    StateUnknown,
+    StepFailed,
+    Unreachable,
+)
 from runbook.model.plan import Result, Task
 from unit.engine.fakes import MemoryDoor, touch
 
@@ -84,8 +95,16 @@ def test_a_change_is_announced_before_it_is_made() -> None:
 
 def test_what_was_not_shown_is_not_touched() -> None:
     door = MemoryDoor()
-    result = Bench(door).run(touching("a", "b"), task("a"))
+    result = Bench(door).run(touching("b"), task("a"))
     assert result.status == "refused"
+    assert "b" in result.summary
+    assert door.asked == []
+
+
+def test_what_stops_half_way_was_not_refused_before_anything_changed() -> None:
+    door = MemoryDoor()
+    result = Bench(door).run(touching("a", "b"), task("a"))
+    assert result.status == "failed"
     assert "b" in result.summary
     assert door.asked == [touch("web-0", "a")]
 
@@ -226,3 +245,100 @@ def test_the_clock_of_a_step_is_the_worlds() -> None:
         return Result(status="ok", data={"took": after - before})
 
     assert Bench(MemoryDoor()).run(steps(), task()).data == {"took": 2.5}
+
+
+# ---- what a resume will need -----------------------------------------------------------------
+
+
+def draining() -> Drive[Result]:
+    """A step that owes something from its first change on."""
+    yield from ask(Note(data={"before": 7}))
+    yield from ask(Owe(key="undrain web-0", what="web-0 in the pool", by_hand=("hand",)))
+    yield from ask(touch("web-0", "a"))
+    yield from ask(touch("web-0", "b"))
+    yield from ask(Paid(key="undrain web-0"))
+    return Result(status="ok")
+
+
+def test_notes_and_debts_are_kept_in_the_order_in_which_they_came() -> None:
+    bench = Bench(MemoryDoor())
+    assert bench.run(draining(), task("a", "b")).status == "ok"
+    kinds = [kind for kind, _ in bench.noticed]
+    assert kinds == ["noted", "owed", "intended", "changed", "intended", "changed", "paid"]
+    assert bench.noticed[0][1] == {"before": 7}
+    assert bench.noticed[1][1] == {
+        "key": "undrain web-0",
+        "task": "n/act/web-0",
+        "what": "web-0 in the pool",
+        "by_hand": ("hand",),
+        "data": {},
+    }
+
+
+def test_a_rehearsal_owes_nothing() -> None:
+    bench = Bench(MemoryDoor(), rehearsal=True)
+    assert bench.run(draining(), task("a", "b")).status == "rehearsed"
+    assert [kind for kind, _ in bench.noticed] == ["assumed"]
+
+
+def test_a_debt_that_cannot_be_kept_is_refused_before_the_change_that_causes_it() -> None:
+    def notice(kind: str, _data: dict[str, Any]) -> None:
+        if kind == "owed":
+            raise DoorError("the disk is full")
+
+    door = MemoryDoor()
+    result = drive(draining(), task("a", "b"), Bench(door).world, notice)
+    assert result.status == "refused"
+    assert result.summary == "nothing was done: the disk is full"
+    assert door.asked == []
+
+
+def test_a_step_hears_of_the_first_interrupt() -> None:
+    def steps() -> Drive[Result]:
+        wanted = yield from ask(Interrupted())
+        return Result(status="ok", data={"stop": wanted})
+
+    bench = Bench(MemoryDoor())
+    assert bench.run(steps(), task()).data == {"stop": False}
+    bench.world.interrupted.set()
+    assert bench.run(steps(), task()).data == {"stop": True}
+
+
+class Lock:
+    """A lock that is stolen once so many changes were made."""
+
+    def __init__(self, door: MemoryDoor, after: int) -> None:
+        self._door, self._after = door, after
+
+    def lost(self) -> str | None:
+        """Say who has it now."""
+        return "grace has it" if len(self._door.asked) >= self._after else None
+
+    def taken(self) -> dict[str, Any]:
+        """Say how it was taken."""
+        return {"lock": "host web-0", "how": "taken"}
+
+
+@pytest.mark.parametrize(("after", "status", "made"), [(0, "refused", 0), (1, "failed", 1)])
+def test_without_the_lock_no_further_change_is_made(after: int, status: str, made: int) -> None:
+    door, bench = MemoryDoor(), Bench(MemoryDoor())
+    bench.world = Bench(door).world
+    lock = Lock(door, after)
+    result = drive(touching("a", "b"), task("a", "b"), bench.world, lambda *_: None, lock)
+    assert (result.status, len(door.asked)) == (status, made)
+    assert "the lock on web-0 is no longer ours: grace has it" in result.summary
+
+
+def test_a_step_that_is_refused_half_way_may_still_undo() -> None:
+    def steps() -> Drive[Result]:
+        yield from ask(touch("web-0", "a"))
+        try:
+            yield from ask(touch("web-0", "not shown"))
+        except Refused:
+            yield from ask(touch("web-0", "undo a"))
+            raise
+        return Result(status="ok")
+
+    door = MemoryDoor()
+    assert Bench(door).run(steps(), task("a", "undo a")).status == "failed"
+    assert door.asked == [touch("web-0", "a"), touch("web-0", "undo a")]

@@ -109,10 +109,9 @@ def test_a_run_is_confirmed_done_and_journaled(tmp_path: Path) -> None:
     assert len(changes(setting.door)) == 2
     found = setting.journal.run("run-1")
     assert found is not None
-    record, kept, events = found
-    assert record.status == "done"
-    assert kept == touch_plan().to_json()
-    assert [event.kind for event in events] == setting.kinds()
+    assert found.record.status == "done"
+    assert found.plan == touch_plan().to_json()
+    assert [event.kind for event in found.events] == setting.kinds()
     assert setting.path.stat().st_mode & 0o777 == 0o600
 
 

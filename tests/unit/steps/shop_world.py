@@ -12,7 +12,11 @@ from runbook.model.effects import (
     Drive,
     HttpGet,
     HttpReply,
+    Interrupted,
+    Note,
     Now,
+    Owe,
+    Paid,
     ReadCommand,
     ReadSql,
     Rows,
@@ -22,7 +26,7 @@ from runbook.model.effects import (
     Together,
     UnitState,
 )
-from runbook.model.errors import DoorError, StepFailed
+from runbook.model.errors import DoorError, Refused, StepFailed
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Inventory
 from runbook.model.plan import Result
@@ -104,6 +108,12 @@ class World:
     read: Callable[[World, ReadCommand], CommandOutcome] = field(
         default=lambda _world, effect: read_well(effect)
     )
+    #: Everything that was kept by Note; what is owed; what was paid, in order.
+    notes: dict[str, Any] = field(default_factory=dict)
+    owed: dict[str, Owe] = field(default_factory=dict)
+    paid: list[str] = field(default_factory=list)
+    #: Whether somebody wants it to stop.
+    stop: Callable[[World], bool] = field(default=lambda _world: False)
     sql: Callable[[World, dict[str, Any]], dict[str, Any]] = field(
         default=lambda _world, _parameters: ROW
     )
@@ -132,14 +142,26 @@ class World:
                 if self.now > self.limit:
                     raise StepFailed("not done within its time limit")
                 value, send = self.perform(effect), drive.send
-            except (DoorError, StepFailed) as error:
+            except (DoorError, StepFailed, Refused) as error:
                 value, send = error, drive.throw
 
-    def perform(self, effect: Any) -> Any:  # noqa: PLR0911 - a table of answers
+    def perform(self, effect: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - a table of answers
         match effect:
             case Say(stage=stage, text=text):
                 self.said.append(f"{stage}: {text}")
                 return None
+            case Note(data=data):
+                self.notes.update(data)
+                return None
+            case Owe(key=key):
+                self.owed[key] = effect
+                return None
+            case Paid(key=key):
+                del self.owed[key]
+                self.paid.append(key)
+                return None
+            case Interrupted():
+                return self.stop(self)
             case Now():
                 return self.now
             case Sleep(seconds=seconds):

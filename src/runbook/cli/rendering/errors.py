@@ -16,18 +16,18 @@ def show_error(error: RunbookError) -> None:
 def error_text(error: RunbookError, kind: str = "error") -> str:
     """Return an error as lines of text, safe for a terminal."""
     if isinstance(error, InvalidDocument):
-        return _document_text(error)
+        return _document_text(error, kind)
     lines = [f"{kind}: {_safe(error.message)}"]
     if error.hint:
         lines.append(f" hint: {_safe(error.hint)}")
     return "\n".join(lines)
 
 
-def _document_text(error: InvalidDocument) -> str:
+def _document_text(error: InvalidDocument, kind: str) -> str:
     blocks = []
     for problem in error.problems:
         where = f"{problem.place}: " if problem.place else ""
-        block = [f"error: {where}{_safe(problem.message)}"]
+        block = [f"{kind}: {where}{_safe(problem.message)}"]
         if problem.excerpt:
             block.append(problem.excerpt)
         if problem.hint:

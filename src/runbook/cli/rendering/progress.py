@@ -129,6 +129,8 @@ class _LineLog:
                 self._print(event, line)
         elif event.kind == "intended":
             self._print(event, f"> {visible(event.data['sentence'])}")
+        elif (line := _about_lock(event)) is not None:
+            self._print(event, line)
 
     def pause(self) -> None:
         return
@@ -162,6 +164,8 @@ class _LiveView:
             line = self._tasks.finish(event)
             if line:
                 self._open().console.print(_styled(line))
+        elif (line := _about_lock(event)) is not None:
+            self._open().console.print(_styled(line))
         if self._tasks.running:
             self._open()
         elif self._live is not None:
@@ -206,6 +210,14 @@ class _LiveView:
         if hidden > 0:
             table.add_row(Text("…"), Text(f"and {hidden} more"))
         return table
+
+
+def _about_lock(event: Event) -> str | None:
+    """Return the line for a lock that was not simply taken: stolen, say, or not to be had."""
+    if event.kind != "locked" or event.data["how"] == "taken":
+        return None
+    before = f"; it was held by {event.data['from']}" if event.data.get("from") else ""
+    return visible(f"! lock of {event.data['lock']}: {event.data['how']}{before}")
 
 
 def _styled(line: str) -> Any:

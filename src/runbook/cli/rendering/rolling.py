@@ -34,14 +34,24 @@ def show_intention(node: Node, looked: Mapping[str, Result], console: Console) -
     for number, size in enumerate(node.batches, start=1):
         for target in islice(ordered, size):
             result = looked[target]
-            state = "healthy" if result.data.get("healthy", True) else "DOWN already"
-            command = "; ".join(visible(line) for line in result.touches)
-            console.print(f"  batch {number}  {command}  ({state})", soft_wrap=True)
+            for line in _commands(number, target, result):
+                console.print(line, soft_wrap=True)
     for target in node.targets:
         if target in looked and not looked[target].good:
             console.print(f"  left out  {target}: {visible(looked[target].summary)}", style="red")
     for warning, hosts_of in _warnings(node, looked).items():
         console.print(f"  warning  {', '.join(hosts_of)}: {visible(warning)}", style="yellow")
+
+
+def _commands(number: int, target: str, result: Result) -> list[str]:
+    """Return one host's commands, in the order in which they would be given."""
+    state = "healthy" if result.data.get("healthy", True) else "DOWN already"
+    if result.data.get("away"):
+        state = "OUT OF ROTATION already"
+    lines = [visible(line) for line in result.touches]
+    if len(lines) == 1:
+        return [f"  batch {number}  {lines[0]}  ({state})"]
+    return [f"  batch {number}  {visible(target)}  ({state})", *(f"    {line}" for line in lines)]
 
 
 def _warnings(node: Node, looked: Mapping[str, Result]) -> dict[str, list[str]]:

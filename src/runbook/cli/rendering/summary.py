@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: Grows when a key changes its meaning or goes.
 SCHEMA_VERSION = 1
 
+#: Ends after which a run may be taken up again.
+RESUMABLE = frozenset({"failed", "halted", "unknown", "interrupted", "waiting"})
+
 _HEADLINES = {
     "done": ("Done.", "bold green"),
     "rehearsed": (
@@ -38,6 +41,7 @@ _HEADLINES = {
     "refused": ("REFUSED: nothing was changed.", "bold red"),
     "unknown": ("UNKNOWN: a person must look.", "bold red"),
     "interrupted": ("INTERRUPTED:", "bold yellow"),
+    "waiting": ("WAITING", "bold yellow"),
 }
 
 
@@ -86,6 +90,7 @@ def as_json(outcome: RunOutcome) -> dict[str, Any]:
         "reason": outcome.finish.reason,
         "hint": outcome.finish.hint,
         "not_reached": list(outcome.finish.not_reached),
+        "owed": [asdict(debt) for debt in outcome.owed],
         "steps": [
             {
                 "name": step.node.name,
@@ -143,9 +148,19 @@ def _end(outcome: RunOutcome, console: Console) -> None:
     if outcome.finish.not_reached:
         left = ", ".join(outcome.finish.not_reached)
         console.print(f"Not touched: {left}", soft_wrap=True)
-    by_hand = dict.fromkeys(line for result in outcome.results.values() for line in result.by_hand)
+    for debt in outcome.owed:
+        console.print(f"Owed: {visible(debt.what)}", style="bold", soft_wrap=True)
+        for line in debt.by_hand:
+            console.print(f"  {visible(line)}", soft_wrap=True)
+    owed = {line for debt in outcome.owed for line in debt.by_hand}
+    lines = (line for result in outcome.results.values() for line in result.by_hand)
+    by_hand = [
+        line for line in dict.fromkeys((*outcome.finish.by_hand, *lines)) if line not in owed
+    ]
     if by_hand and not outcome.plan.rehearsal:
         console.print("By hand:" if outcome.finish.status != "done" else "To check it by hand:")
         for line in by_hand:
             console.print(f"  {visible(line)}", soft_wrap=True)
     console.print(f"Run {outcome.run_id}: `runbook runs show {outcome.run_id}`", style="dim")
+    if outcome.finish.status in RESUMABLE and not outcome.plan.rehearsal:
+        console.print(f"To go on with it: `runbook runs resume {outcome.run_id}`", soft_wrap=True)

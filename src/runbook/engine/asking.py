@@ -1,0 +1,126 @@
+"""Questions: the plan's one confirmation, a step's own, an approval. Each answer binds to a hash.
+
+The hash of the plan's question covers the plan and every line that was shown. That of a step's
+question covers the plan, the step's key, and the footprints that the question stands for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runbook.engine.knowing import arguments, filled_text
+from runbook.engine.moment import Moment, Stop, covers
+from runbook.engine.preparing import node_touches, touches
+from runbook.model.plan import Confirm, Finish, Node
+
+CONFIRM = "confirm"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Question:
+    """A question of a step's own, or of an include that it is the first step of."""
+
+    of: str
+    prompt: str
+
+
+def plan_question(m: Moment) -> Confirm | Stop | None:
+    """Return the plan's question, or the end when the answer was no; None when the way is free."""
+    if m.plan.rehearsal or m.answers.get(CONFIRM):
+        return None
+    shown = touches(m)
+    if not shown:
+        return None
+    if m.interrupted:
+        why = "not confirmed; nothing was changed" if CONFIRM in m.answers else _BETWEEN
+        return Stop(finish=Finish(status="interrupted", reason=why))
+    if CONFIRM in m.answers:
+        return Stop(finish=Finish(status="refused", reason="not confirmed"))
+    return Confirm(key=CONFIRM, touches=shown, hash=_digest([m.plan.hash, *shown]))
+
+
+def step_question(m: Moment, node: Node) -> Confirm | Stop | None:
+    """Return the first question that a step's way still hangs on, or the end after a no.
+
+    Asked only when nobody wants the run to stop.
+    """
+    if m.plan.rehearsal:
+        return None
+    for question in _questions(node):
+        key = f"{question.of}/confirm"
+        if m.answers.get(key):
+            continue
+        if key in m.answers:
+            return _no(m, node, "not confirmed")
+        shown = _shown(m, question.of)
+        return Confirm(
+            key=key,
+            touches=shown,
+            hash=_digest([m.plan.hash, key, *shown]),
+            kind="step",
+            prompt=filled_text(m, node, question.prompt),
+            node=question.of,
+        )
+    return None
+
+
+def approval(m: Moment, node: Node) -> Confirm | Stop | None:
+    """Return the question of the verb `approve`, or the end after a no."""
+    key = approval_key(node)
+    if m.answers.get(key):
+        return None
+    if key in m.answers:
+        return _no(m, node, "not approved")
+    args = arguments(m, node)
+    args = args if isinstance(args, dict) else node.args
+    by, expires = args.get("by") or (), args.get("expires")
+    return Confirm(
+        key=key,
+        touches=touches(m),
+        hash=_digest([m.plan.hash, key, *touches(m)]),
+        kind="approval",
+        prompt=str(args.get("prompt") or node.name),
+        node=node.key,
+        by=(by,) if isinstance(by, str) else tuple(by),
+        expires_s=None if expires is None else float(expires),
+    )
+
+
+def approval_key(node: Node) -> str:
+    """Return the key under which an approval is answered."""
+    return f"{node.key}/approval"
+
+
+_BETWEEN = "stopped between steps"
+
+
+def interrupted() -> Stop:
+    """Return the end of a line that somebody wants to stop."""
+    return Stop(finish=Finish(status="interrupted", reason=_BETWEEN))
+
+
+def _questions(node: Node) -> Iterator[_Question]:
+    for of, prompt in node.also_confirm:
+        yield _Question(of=of, prompt=prompt)
+    if node.confirm is not None:
+        yield _Question(of=node.key, prompt=node.confirm)
+
+
+def _shown(m: Moment, of: str) -> tuple[str, ...]:
+    nodes = (node for node in m.plan.nodes if covers(of, node))
+    return tuple(line for node in nodes for line in node_touches(m, node))
+
+
+def _no(m: Moment, node: Node, why: str) -> Stop:
+    """A no is no failure: nothing is done about it, and nothing further begins."""
+    left = node.targets if node.changes and m.acted else ()
+    return Stop(
+        finish=Finish(status="refused", reason=f"{node.name}: {why}", not_reached=tuple(left))
+    )
+
+
+def _digest(said: list[str]) -> str:
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]

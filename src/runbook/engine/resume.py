@@ -1,0 +1,340 @@
+"""What a run that lost its process goes on with: read from its events alone. Pure.
+
+Observed, not guessed: a good result stands and is not asked for again. A task that intended a
+change and has no good result is performed again with all that is known of it (`Crashed`), so that
+it looks before it does anything; one whose verb cannot look (`after_crash: ask`) stays unknown
+until a person says what became of it. Whatever never intended a change is simply done anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runbook.engine.book import main_phase, shape_of, task_key
+from runbook.engine.retries import verdict
+from runbook.model.events import Event
+from runbook.model.plan import Crashed, Node, Obligation, Plan, Result
+
+#: How a person settles a doubt: it was done, or do it again.
+DONE, AGAIN = "done", "again"
+
+#: A task of an older journal that an interrupt kept from beginning was kept as skipped.
+_NOT_BEGUN = "not begun: interrupted"
+#: A result that says for sure that nothing was made.
+_NOTHING_DONE = frozenset({"unreachable", "refused"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What was answered to a question, and by whom."""
+
+    yes: bool
+    by: str
+    #: Seconds since the epoch.
+    at: float
+    comment: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doubt:
+    """A change that was asked for, and of which nobody knows what became of it."""
+
+    key: str
+    node: str
+    target: str
+    #: The sentence of the change.
+    what: str
+    #: How the task ended, where it did.
+    result: Result | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenUp:
+    """What the executor goes on with."""
+
+    results: dict[str, Result] = field(default_factory=dict)
+    #: By a question's key and hash: an answer holds for what was shown, and for nothing else.
+    answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
+    #: Task key -> what is known of it.
+    crashed: dict[str, Crashed] = field(default_factory=dict)
+    owed: tuple[Obligation, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    #: The question that stands open, as it was asked.
+    open_question: Mapping[str, Any] | None = None
+
+
+def take_up(plan: Plan, events: Sequence[Event]) -> TakenUp:
+    """Return what is known of a run, from its plan and its events in their order."""
+    traces = _traces(plan, events)
+    results = {key: kept for key, trace in traces.items() if (kept := trace.kept())}
+    results = _without_admissions(plan, results, traces)
+    return TakenUp(
+        results=results,
+        answers=answers(events),
+        crashed={
+            key: trace.crashed()
+            for key, trace in traces.items()
+            if trace.intended and key not in results
+        },
+        owed=open_obligations(events),
+        doubts=tuple(trace.doubt() for trace in traces.values() if trace.doubtful),
+        open_question=open_question(events),
+    )
+
+
+# ---- tasks -----------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class _Trace:
+    """All that the events say of one task, over every process that worked on it."""
+
+    key: str
+    node: Node | None
+    phase: str = ""
+    target: str = ""
+    attempt: int = 1
+    intended: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+    result: Result | None = None
+    #: How many changes were intended when a person last said that it is to be done again.
+    forgiven: int = 0
+    #: Whether a retry has begun a further attempt: that one counts now.
+    superseded: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether it ended well; of an attempt, by what the retry waits for."""
+        if self.result is None or self.node is None or self.phase != main_phase(self.node):
+            return self.result is not None and self.result.good
+        result, again = verdict(self.node, self.attempt, self.result)
+        return result.good or again
+
+    @property
+    def open(self) -> bool:
+        """Whether something was intended, and it has no good result."""
+        return len(self.intended) > self.forgiven and not self.good
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether only a person can say what became of it."""
+        if self.superseded or not self.open:
+            return False
+        if self.node is not None and self.node.after_crash != "ask":
+            return False
+        undone = self.result is not None and self.result.status in _NOTHING_DONE
+        return not undone or bool(self.changed)
+
+    def kept(self) -> Result | None:
+        """Return the result that stands, or None when the task is performed again."""
+        if self.phase == "settle":
+            return None  # what is owed is known by its own events
+        if self.doubtful:
+            return self._unknown()
+        return self.result if self.good or self.superseded else None
+
+    def _unknown(self) -> Result:
+        if self.result is not None:
+            return self.result
+        return Result(
+            status="unknown",
+            summary=f"asked for, and nobody saw what came of it: {self.intended[-1]}",
+            hint="look there; then go on with `runbook runs resume ID` and"
+            f" --done {self.key} or --again {self.key}",
+        )
+
+    def crashed(self) -> Crashed:
+        return Crashed(
+            # What a person has looked at, and wants done again, is no doubt any more.
+            intended=tuple(self.intended[self.forgiven :]),
+            changed=tuple(self.changed),
+            notes=dict(self.notes),
+            result=_plain(self.result),
+        )
+
+    def doubt(self) -> Doubt:
+        node = self.node.name if self.node is not None else self.key
+        what = self.intended[-1]
+        return Doubt(key=self.key, node=node, target=self.target, what=what, result=self.result)
+
+
+def _traces(plan: Plan, events: Sequence[Event]) -> dict[str, _Trace]:
+    traces: dict[str, _Trace] = {}
+    places = shape_of(plan)
+    for event in events:
+        if event.kind == "resumed":
+            _choose(traces, event)
+        if event.task is None:
+            continue
+        if event.task not in traces:
+            traces[event.task] = _trace(plan, event.task, places.place(event.task))
+        _note(traces[event.task], event)
+    for trace in traces.values():
+        if trace.node is not None:
+            following = task_key(trace.node, trace.phase, trace.target, trace.attempt + 1)
+            trace.superseded = following in traces
+    return traces
+
+
+def _trace(plan: Plan, key: str, place: tuple[int, str, str, int] | None) -> _Trace:
+    if place is None:
+        return _Trace(key=key, node=None, target=key)
+    number, phase, target, attempt = place
+    node = plan.nodes[number]
+    return _Trace(key=key, node=node, phase=phase, target=target, attempt=attempt)
+
+
+def _note(trace: _Trace, event: Event) -> None:
+    match event.kind:
+        case "task_started":
+            trace.result = None  # another process has begun it anew
+        case "intended":
+            trace.intended.append(event.data["sentence"])
+            trace.result = None
+        case "changed":
+            trace.changed.append(event.data["sentence"])
+        case "noted":
+            trace.notes.update(event.data)
+        case "task_finished":
+            result = result_from_json(event.data["result"])
+            not_begun = result.status == "skipped" and result.summary == _NOT_BEGUN
+            trace.result = None if not_begun else result
+        case _:
+            return
+
+
+def _choose(traces: Mapping[str, _Trace], event: Event) -> None:
+    """Take over what a person said of doubts when the run was resumed."""
+    choices = event.data.get("choices") or {}
+    said = f"done, as {event.data.get('by', 'somebody')} says"
+    for key in choices.get(DONE, ()):
+        if key in traces:
+            traces[key].result = Result(status="ok", summary=said, data={"said_by_hand": True})
+    for key in choices.get(AGAIN, ()):
+        if key in traces:
+            traces[key].forgiven = len(traces[key].intended)
+            traces[key].result = None
+
+
+def _without_admissions(
+    plan: Plan, results: dict[str, Result], traces: Mapping[str, _Trace]
+) -> dict[str, Result]:
+    """Where hosts are still to be restarted, all of them are probed anew before the next one."""
+    unfinished = {node.key for node in plan.nodes if _hosts_left(node, results)}
+    stale = {
+        key
+        for key, trace in traces.items()
+        if trace.phase == "admit" and trace.node is not None and trace.node.key in unfinished
+    }
+    return {key: result for key, result in results.items() if key not in stale}
+
+
+def _hosts_left(node: Node, results: Mapping[str, Result]) -> bool:
+    if node.flow != "rolling":
+        return False
+    keys = (task_key(node, main_phase(node), target) for target in node.targets)
+    return any(key not in results or not results[key].good for key in keys)
+
+
+def result_from_json(data: Mapping[str, Any]) -> Result:
+    """Return the result that an event has."""
+    names = ("touches", "not_exercised", "by_hand")
+    return Result(**{**data, **{name: tuple(data.get(name, ())) for name in names}})
+
+
+def _plain(result: Result | None) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    return {
+        "status": result.status,
+        "summary": result.summary,
+        "hint": result.hint,
+        "data": result.data,
+        "touches": list(result.touches),
+        "not_exercised": list(result.not_exercised),
+        "by_hand": list(result.by_hand),
+    }
+
+
+# ---- debts and questions -----------------------------------------------------------------------
+
+
+def open_obligations(events: Sequence[Event]) -> tuple[Obligation, ...]:
+    """Return what the run owes the world, in the order in which it came to owe it."""
+    owed: dict[str, Obligation] = {}
+    for event in events:
+        if event.kind == "owed":
+            owed[event.data["key"]] = obligation_from_json(event.data)
+        elif event.kind == "paid":
+            owed.pop(event.data["key"], None)
+    return tuple(owed.values())
+
+
+def obligation_from_json(data: Mapping[str, Any]) -> Obligation:
+    """Return the obligation that an event has."""
+    return Obligation(**{**data, "by_hand": tuple(data["by_hand"])})
+
+
+def answers(events: Sequence[Event]) -> dict[tuple[str, str], Answer]:
+    """Return the answers that stand, by the question's key and hash.
+
+    The first answer to a question stands. A no that ended the run is no answer to a run that
+    somebody takes up again, but for an approval: that was somebody else's to give.
+    """
+    standing: dict[tuple[str, str], Answer] = {}
+    asked: dict[tuple[str, str], Event] = {}
+    ended = False
+    for event in events:
+        if event.kind == "asked":
+            asked[_question(event)] = event
+        elif event.kind == "answered" and in_time(asked.get(_question(event)), event.at):
+            standing.setdefault(_question(event), _answer(event))
+        elif event.kind == "finished":
+            ended = event.data["status"] != "waiting"
+        elif event.kind == "resumed" and ended:
+            standing = {key: it for key, it in standing.items() if it.yes or _approval(asked, key)}
+    return standing
+
+
+def _approval(asked: Mapping[tuple[str, str], Event], key: tuple[str, str]) -> bool:
+    return key in asked and asked[key].data.get("kind") == "approval"
+
+
+def _question(event: Event) -> tuple[str, str]:
+    # Version 1 asked one question only.
+    return str(event.data.get("key", "confirm")), str(event.data["hash"])
+
+
+def _answer(event: Event) -> Answer:
+    data = event.data
+    return Answer(yes=data["yes"], by=data["by"], at=event.at, comment=data.get("comment", ""))
+
+
+def in_time(asked: Event | None, at: float) -> bool:
+    """Whether an answer of this moment still counts."""
+    expires = asked.data.get("expires_s") if asked is not None else None
+    return asked is None or expires is None or at <= asked.at + float(expires)
+
+
+def may_answer(by: Sequence[str], who: str) -> bool:
+    """Whether somebody (`user@host`) is among those who may: `user` or `user@host`, or anybody."""
+    return not by or who in by or who.partition("@")[0] in by
+
+
+def open_question(events: Sequence[Event]) -> Mapping[str, Any] | None:
+    """Return the last question that was asked and not answered in time, with when; or None."""
+    question: Event | None = None
+    for event in events:
+        if event.kind == "asked":
+            question = event
+        elif (
+            event.kind == "answered"
+            and question is not None
+            and _question(event) == _question(question)
+            and in_time(question, event.at)
+        ):
+            question = None
+    return None if question is None else {**question.data, "at": question.at}
