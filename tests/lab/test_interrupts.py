@@ -243,6 +243,27 @@ def test_told_twice_while_it_watches_the_host_stays_drained_and_it_says_how_to_u
     go_on(drained, runbook, count)
 
 
+# ---- between batches
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda each: each.name)
+def test_between_batches_it_halts(lab: Lab, runbook: Command, number: signal.Signals) -> None:
+    assert all(healthy(lab, host) for host in lab.apps)
+    before = invocations(lab)
+    running = runbook.start(
+        *RESTART, "--yes", "-p", "settle=1s", "-p", "min_available=2", "-p", "admit_deadline=30s"
+    )
+    running.wait_for("app-1: stabilising")
+    lab.break_health(lab.apps[2])
+    running.wait_for("batch 2: admit")
+    tell(running, number)
+    ran = running.finish(130)
+    print(ran)
+    assert changed(before, invocations(lab)) == ["app-1"]
+    assert "Not touched: app-2, app-3" in ran.stdout
+    assert f"{number.name}: stopping; nothing is being changed" in ran.stderr
+
+
 # ---- streams that go away
 
 

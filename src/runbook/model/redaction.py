@@ -33,7 +33,8 @@ SECRET_KEY = re.compile(rf"{_KEYWORD}|conninfo|cancel_key", re.IGNORECASE)
 # A value: quoted (an end that is missing is the end of the text), in dollars, or a word.
 _QUOTED = r"\\*\"[^\"]*\"?|[eE]?\\*'[^']*'?"
 _DOLLARS = r"\$\w{0,32}\$.*?\$\w{0,32}\$"
-_VALUE = rf"(?:{_QUOTED}|{_DOLLARS}|[^\s'\",;&|)<>\\]+)"
+# As in a shell, pieces that touch are one value; what a piece has taken it never gives back.
+_VALUE = rf"(?:{_QUOTED}|{_DOLLARS}|[^\s'\",;&|)<>\\]++)++"
 
 #: `password=x`, `"api_key": "x"`, `AWS_SECRET_ACCESS_KEY=x`, `PASSWORD 'x'`. A word alone is no
 #: secret: `password authentication failed` is evidence.
@@ -66,6 +67,8 @@ _LOOKS = re.compile(
     r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
     r"|SCRAM-SHA-256\$[0-9]{1,9}:[A-Za-z0-9+/=$:]+|md5[0-9a-f]{32}(?![A-Za-z0-9]))"
 )
+#: Two are enough for what people and programs write; what is made to need more gets this many.
+_ROUNDS = 8
 #: Characters of a text whose answer is remembered.
 _REMEMBERED = 200
 _PRIVATE_KEY = f"(a private key){OUT}"
@@ -102,9 +105,18 @@ def redacted(text: str, known: Iterable[str] = ()) -> str:
 
 
 def _without_shapes(text: str) -> str:
+    """Mask until nothing more is found: what stands beside a hole may look like a secret then."""
     lower = text.lower()
     if not any(word in lower for word in _WORDS):
         return text
+    for _ in range(_ROUNDS):
+        before, text = text, _masked_once(text)
+        if text == before:
+            break
+    return text
+
+
+def _masked_once(text: str) -> str:
     text = _PEM.sub(_PRIVATE_KEY, text)
     for pattern in (_HEADER, _COOKIE, _BEARER, _NAMED, _OPTION):
         text = pattern.sub(rf"\g<1>{OUT}", text)
