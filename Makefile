@@ -18,9 +18,9 @@ check: ## format, lint, types, import contracts
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo 2>&1 | tail -n 3; exit $${PIPESTATUS[0]}
 
-unit: ## the tests that need no Docker
+unit: ## the quick tests, to be run all the time: no Docker, under a minute
 	@tools/venv.sh drill,dev
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow" tests/unit
 
 test: ## all tests, on real hosts: sets up Docker and the lab where it can
 	@tools/venv.sh drill,dev,scenarios
@@ -30,7 +30,7 @@ test: ## all tests, on real hosts: sets up Docker and the lab where it can
 crash: ## kill a rolling restart at every journal event, cut it off at every command, resume
 	@tools/venv.sh drill,dev
 	@PYTHONPATH=tests $(BIN)/python -m lab.docker_engine
-	@RUNBOOK_CRASH_SWEEP=1 $(BIN)/pytest tests/lab/test_crash.py
+	@RUNBOOK_CRASH_SWEEP=1 $(BIN)/pytest tests/lab/test_crash.py tests/lab/test_cut_off.py
 
 scenarios: ## accuracy of the diagnosis on PostgreSQL 13 to 18, written to docs/accuracy.md
 	@tools/venv.sh drill,dev,scenarios

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import secrets
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from runbook.model.ports import (
         Journal,
         Judge,
+        KeptRun,
         Request,
         RunRecord,
         Watcher,
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).parent
 #: A file that a step brings along is part of the plan, and of every journal that keeps it.
 _MOST_BESIDE = 1024 * 1024
+#: A user's number has 32 bits.
+_UID_DIGITS = 10
 
 
 # ---- files -----------------------------------------------------------------------------------
@@ -64,9 +66,9 @@ def lock_directory() -> Path:
     """
     if given := os.environ.get("RUNBOOK_STATE"):
         return Path(given) / "locks"
-    shared = Path("/run/lock")
-    base = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-    return base / "runbook"
+    from runbook.adapters.locks import shared_directory
+
+    return shared_directory()
 
 
 def find_inventory(given: str | None) -> Path:
@@ -318,12 +320,27 @@ def step_types() -> Mapping[str, StepType]:
 
 
 def who() -> str:
-    """Return who is at the keyboard, as user@host; behind sudo, who that was."""
+    """Return who is at the keyboard, as user@host; behind sudo, who that was.
+
+    The kernel says it, not the environment: approvals name people by it.
+    """
+    return f"{_behind_sudo() or _user_name(os.getuid())}@{socket.gethostname()}"
+
+
+def _user_name(uid: int) -> str:
     try:
-        user = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        user = f"uid {os.getuid()}"  # a container without an entry for us in passwd
-    return f"{user}@{socket.gethostname()}"
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"  # a container without an entry for us in passwd
+
+
+def _behind_sudo() -> str | None:
+    """Return who has become root by sudo; anybody else could have written these variables."""
+    uid = os.environ.get("SUDO_UID", "")
+    if os.geteuid() != 0 or not (uid.isascii() and uid.isdecimal() and len(uid) < _UID_DIGITS):
+        return None
+    name = _user_name(int(uid))
+    return name if os.environ.get("SUDO_USER") == name else None
 
 
 def new_run_id() -> str:
@@ -397,19 +414,21 @@ def open_run(
     keep: bool = True,
     judge: Judge | None = None,
     request: Request | None = None,
-    taken_up: str | None = None,
+    taken_up: KeptRun | None = None,
     steal_lock: bool = False,
 ) -> Iterator[Run]:
     """Open journal and doors for one run, and close them after it.
 
-    `taken_up` is the id of a run that is resumed; `request` what a new one was asked for.
+    `taken_up` is a run that is resumed, as it was when that was decided; `request` what a new one
+    was asked for.
 
     Raises:
         Locked: when another process works on the run that is resumed.
+        Refused: when that run has gone on since it was looked at.
         DoorError: when the journal cannot be written and the plan changes something: a change
             that leaves no record is not made. A run that only looks goes on without.
     """
-    run_id = taken_up or new_run_id()
+    run_id = taken_up.record.run_id if taken_up is not None else new_run_id()
     record = _record(plan, run_id, incident)
     with ExitStack() as stack:
         try:
@@ -421,7 +440,8 @@ def open_run(
             if any(node.changes for node in plan.nodes) and not plan.rehearsal:
                 raise
             journal, unjournaled = None, error
-        kept = _StatusKeeper()
+        # A run that could not be taken up is as open as it was.
+        kept = _StatusKeeper(status="unknown" if taken_up is None else None)
         performer = _with_target_locks(
             _performer(plan, fleet, run_id, judge), incident, steal=steal_lock
         )
@@ -432,7 +452,6 @@ def open_run(
         try:
             yield Run(run_id=run_id, executor=executor, unjournaled=unjournaled, events=events)
         except Refused:
-            # A run that could not be taken up is as open as it was.
             kept.status = None if taken_up else "refused"
             raise
         finally:
@@ -518,28 +537,52 @@ def _executor(  # noqa: PLR0917
     )
 
 
-def _events(journal: Journal | None, taken_up: str | None) -> Sequence[Event]:
-    kept = journal.run(taken_up) if journal is not None and taken_up is not None else None
+def _events(journal: Journal | None, taken_up: KeptRun | None) -> Sequence[Event]:
+    if journal is None or taken_up is None:
+        return ()
+    kept = journal.run(taken_up.record.run_id)
     return () if kept is None else kept.events
 
 
 class _StatusKeeper:
-    """Remembers how the run ended, for the journal's own row; None: it has not."""
+    """Remembers how the run ended, for the journal's own row; None: that stays as it is."""
 
-    status: str | None = "unknown"
+    def __init__(self, status: str | None) -> None:
+        self.status = status
 
     def notice(self, event: Any) -> None:
         if event.kind == "finished":
             self.status = event.data["status"]
+        elif event.kind == "resumed":
+            self.status = "unknown"
 
 
-def _begin(plan: Plan, record: RunRecord, request: Request | None, taken_up: str | None) -> Journal:
+def _begin(
+    plan: Plan, record: RunRecord, request: Request | None, taken_up: KeptRun | None
+) -> Journal:
     journal = open_journal()
     if taken_up is not None:
-        journal.take_up(taken_up)
+        _check_unmoved(journal, taken_up)
+        journal.take_up(record.run_id)
     else:
         journal.begin(record, plan.to_json(), request)
     return journal
+
+
+def _check_unmoved(journal: Journal, seen: KeptRun) -> None:
+    """Refuse a run that has gone on since somebody looked at it and decided what to do."""
+    run_id = seen.record.run_id
+    now = journal.run(run_id)
+    if now is None:
+        raise Refused(f"run {run_id} is not in the journal any more: it was pruned")
+    # An answer may come at any moment, and binds to its question alone.
+    since = [event for event in now.events[len(seen.events) :] if event.kind != "answered"]
+    if since or now.record.status != seen.record.status:
+        raise Refused(
+            f"run {run_id} has gone on since it was looked at here: {now.record.status} now;"
+            " nothing was done",
+            hint=f"look again: runbook runs resume {run_id} --show",
+        )
 
 
 def _finish(journal: Journal, run_id: str, status: str | None) -> None:

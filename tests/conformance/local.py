@@ -15,6 +15,8 @@ from runbook.adapters.run_locks import RunLocks
 from runbook.engine.local_runs import LocalRuns
 from runbook.model.ports import Executor
 
+_WRITES = ("INSERT ON runs", "UPDATE ON runs", "INSERT ON events")
+
 
 class LocalHarness:
     """See `conformance.harness.Harness`."""
@@ -67,14 +69,19 @@ class LocalHarness:
         self._processes[run_id].wait(60)
 
     def break_store(self) -> None:
-        """Hold the file for oneself: nobody else can write it, and everybody can read."""
+        """Let every write fail at once, as on a full disk; everybody can read."""
         self._full = sqlite3.connect(self._state / "journal.db", isolation_level=None)
-        self._full.execute("BEGIN IMMEDIATE")
+        for number, write in enumerate(_WRITES):
+            self._full.execute(
+                f"CREATE TRIGGER full_{number} BEFORE {write}"
+                " BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+            )
 
     def mend_store(self) -> None:
         """Let go of it."""
         assert self._full is not None
-        self._full.execute("ROLLBACK")
+        for number in range(len(_WRITES)):
+            self._full.execute(f"DROP TRIGGER full_{number}")
         self._full.close()
 
     def close(self) -> None:

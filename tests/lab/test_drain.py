@@ -135,7 +135,7 @@ def test_two_balancers_are_both_drained_and_both_put_back(lab: Lab, runbook: Com
     assert places(lab) == places(lab, second) == everywhere(lab)
     for state in ("drain", "ready"):
         for balancer in (lab.db, second):
-            assert f"{balancer.name}: set server shop/app-1 state {state}" in ran.said
+            assert f"{balancer.name}: sudo set server shop/app-1 state {state}" in ran.said
 
 
 def test_hooks_of_ones_own_on_another_host(lab: Lab, runbook: Command) -> None:
@@ -247,7 +247,7 @@ def test_a_rehearsal_drains_nothing_and_shows_every_command(lab: Lab, runbook: C
     assert invocations(lab) == before
     for app in lab.apps:
         for state in ("drain", "ready"):
-            assert f"lab-db: set server shop/{app.name} state {state}" in ran.said
+            assert f"lab-db: sudo set server shop/{app.name} state {state}" in ran.said
     assert "draining, and the way back into rotation" in ran.said
 
 

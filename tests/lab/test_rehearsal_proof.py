@@ -105,7 +105,7 @@ def test_a_rehearsed_restart_changes_nothing_and_a_real_one_leaves_its_traces(
     only_looks(witness.statements())
     assert any("pg_stat_activity" in statement for statement in witness.statements())
     for host in lab.apps:
-        assert f"{host.name}: systemctl restart {UNIT}" in ran.stdout
+        assert f"{host.name}: sudo systemctl restart {UNIT}" in ran.stdout
     assert "3 batches of 1, 1, 1" in ran.stdout
     not_exercised(ran.stdout, "the restarts themselves", "the gates after a restart")
     assert "nothing was changed" in ran.stdout

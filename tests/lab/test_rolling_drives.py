@@ -69,7 +69,7 @@ class Rig:
             timeout_s=120,
             changes=name == "restart",
             given=given,
-            shown=(f"{target}: systemctl restart shop.service",) if prepared else (),
+            shown=(f"{target}: sudo systemctl restart shop.service",) if prepared else (),
         )
         steps = ROLLING.phases[name](args, context)
         return drive(steps, task, self.world, lambda kind, _data: self.notices.append(kind))

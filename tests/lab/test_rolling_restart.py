@@ -332,4 +332,4 @@ def test_ctrl_c_twice_stops_waiting_and_says_what_goes_on(lab: Lab, runbook: Com
     assert "still going on elsewhere" in ran.said
     told = runbook("runs", "show", "last").said
     assert "status interrupted" in told
-    assert f"app-1: systemctl restart {UNIT}" in told
+    assert f"app-1: sudo systemctl restart {UNIT}" in told

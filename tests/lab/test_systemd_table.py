@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DROPIN = f"/etc/systemd/system/{UNIT}.d/lab.conf"
-RESTART = f"on app-1: systemctl restart {UNIT}"
+RESTART = f"on app-1: sudo systemctl restart {UNIT}"
 
 
 def systemctl(lab: Lab, host: Host, *words: str) -> None:

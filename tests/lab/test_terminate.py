@@ -174,11 +174,11 @@ def test_an_answer_other_than_yes_changes_nothing(lab: Lab, runbook: Command) ->
         assert f"database {DB}" in other.said
         running.answer("")
         said = running.finish(3).said
-        nobody = runbook(*TERMINATE, *ALL, code=3)
+        nobody = runbook(*TERMINATE, *ALL, code=6)
         assert sessions(lab) == before
         assert all(str(pid_of(connection)) in said for connection in group[2:11])
     assert "nothing was changed" in said
-    assert "--dry-run shows what it would do; --yes does it without asking" in nobody.said
+    assert "WAITING for an answer: 9 changes, to be confirmed" in nobody.said
 
 
 def test_ctrl_c_at_the_question_changes_nothing(lab: Lab, runbook: Command) -> None:

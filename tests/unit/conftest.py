@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from unit.postgres_server import Server
+
+
+#: Files and folders whose tests start servers and programs of their own, or play very many cases.
+#: `make unit`, which is run all the time, leaves them to `make test`.
+SLOW = (
+    "adapters/test_capture_file.py",
+    "adapters/test_postgres_host.py",
+    "adapters/test_postgres_ladder.py",
+    "cli/test_diagnose_looks.py",
+    "cli/test_runs_resume.py",
+    "cli/test_watch_live.py",
+    "drill/",
+    "engine/test_decide_properties.py",
+    "findings/test_on_a_real_server.py",
+    "steps/test_doctor_on_a_real_server.py",
+    "steps/test_terminate_host.py",
+    "test_inventory_fuzz.py",
+    "test_tutorial.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, in one place."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and str(item.path.relative_to(here)).startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

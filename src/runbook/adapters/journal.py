@@ -6,8 +6,9 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,14 @@ _RECORD = (
     "run_id, playbook, target, rehearsal, status, started_at, ended_at, who, incident, plan_hash"
 )
 
+#: Seconds that a write waits for another process'. What must be kept before a change is made waits
+#: longer: to give up there may leave a host half-way.
+_BUSY_S, _PATIENT_S = 5.0, 30.0
+_PATIENT = frozenset({"intended", "owed"})
+
+#: Runs that `prune` forgets in one go, and seconds in between: whoever waits to write is let in.
+_FORGOTTEN, _LET_IN_S = 20, 0.02
+
 #: Runs that `last_results` looks at: a database that was down for a while leaves some behind that
 #: have no result.
 _LOOKED_BACK = 20
@@ -42,13 +51,18 @@ _LOOKED_BACK = 20
 class SqliteJournal:
     """One file, mode 0600, WAL, synchronous=FULL; used from several threads, one at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, busy_s: float = _BUSY_S, patient_s: float = _PATIENT_S
+    ) -> None:
         """Open or create the journal.
+
+        A write waits `busy_s` for another process'; one that must precede a change, `patient_s`.
 
         Raises:
             DoorError: when it cannot be created or is not a journal of this version.
         """
         self._path = path
+        self._busy_s, self._patient_s = busy_s, patient_s
         self._lock = threading.Lock()
         self._run_id = ""
         #: How many events of the run this process has written or read.
@@ -61,7 +75,7 @@ class SqliteJournal:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _make(path)
             self._db = sqlite3.connect(
-                path, timeout=5.0, check_same_thread=False, isolation_level=None
+                path, timeout=busy_s, check_same_thread=False, isolation_level=None
             )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
@@ -98,9 +112,6 @@ class SqliteJournal:
         """Go on with a run that has begun; see `Journal`."""
         with self._lock, self._translated("written"), self._transaction():
             self._known(run_id)
-            self._db.execute(
-                "UPDATE runs SET status = 'running', ended_at = NULL WHERE run_id = ?", (run_id,)
-            )
             intended = self._db.execute(
                 "SELECT DISTINCT task FROM events WHERE run_id = ? AND kind = 'intended'", (run_id,)
             )
@@ -111,7 +122,10 @@ class SqliteJournal:
         """Keep an event; on disk on return when it speaks of a change."""
         with self._lock, self._translated("written"):
             self._waiting.append((event.at, event.kind, event.task, json.dumps(event.data)))
-            if self._urgent(event):
+            if event.kind in _PATIENT:
+                self._keep_or_drop()
+                self._changing.add(event.task)
+            elif self._urgent(event):
                 self._flush()
             elif event.kind in _WRITTEN:
                 self._flush(synced=False)
@@ -184,15 +198,48 @@ class SqliteJournal:
             return [run_id for (run_id,) in rows]
 
     def prune(self, before: float) -> int:
-        """Forget runs that ended before a moment, and give their space back to the disk."""
+        """Forget runs that ended before a moment, a few at a time; those that still owe are kept.
+
+        The file stays as large as it was, and later runs use the space: to write it anew locks
+        out a run that is about to change something for seconds.
+        """
         with self._lock, self._translated("written"):
-            with self._transaction():
-                old = "(SELECT run_id FROM runs WHERE ended_at < ?)"
-                self._db.execute(f"DELETE FROM events WHERE run_id IN {old}", (before,))  # noqa: S608
-                gone = self._db.execute("DELETE FROM runs WHERE ended_at < ?", (before,)).rowcount
-            if gone:
-                self._db.execute("VACUUM")
-            return gone
+            old = self._forgettable(before)
+            for start in range(0, len(old), _FORGOTTEN):
+                self._forget(old[start : start + _FORGOTTEN], before)
+                time.sleep(_LET_IN_S)
+            return len(old)
+
+    def _forgettable(self, before: float) -> list[str]:
+        rows = self._db.execute("SELECT run_id FROM runs WHERE ended_at < ?", (before,)).fetchall()
+        return [run_id for (run_id,) in rows if not self._owes(run_id)]
+
+    def _owes(self, run_id: str) -> bool:
+        """Whether a run owes something still; where that cannot be read, it is taken to."""
+        rows = self._db.execute(
+            "SELECT kind, data FROM events WHERE run_id = ? AND kind IN ('owed', 'paid')"
+            " ORDER BY seq",
+            (run_id,),
+        )
+        owed: set[str] = set()
+        for kind, data in rows:
+            try:
+                key = json.loads(data)["key"]
+            except (ValueError, KeyError, TypeError):
+                return True
+            (owed.add if kind == "owed" else owed.discard)(key)
+        return bool(owed)
+
+    def _forget(self, runs: Sequence[str], before: float) -> None:
+        """Forget some; one that was taken up again meanwhile is left."""
+        with self._transaction():
+            old = (
+                "(SELECT run_id FROM runs WHERE ended_at < ?"
+                " AND run_id IN (SELECT value FROM json_each(?)))"
+            )
+            which = (before, json.dumps(list(runs)))
+            self._db.execute(f"DELETE FROM events WHERE run_id IN {old}", which)  # noqa: S608
+            self._db.execute(f"DELETE FROM runs WHERE run_id IN {old}", which)  # noqa: S608
 
     def last_results(
         self, playbook: str, targets: Sequence[str], before: str
@@ -221,9 +268,18 @@ class SqliteJournal:
             self._flush()
             self._db.close()
 
+    def _keep_or_drop(self) -> None:
+        """Write what is about to be done, or forget it: what was refused must not be kept later."""
+        self._db.execute(f"PRAGMA busy_timeout = {int(self._patient_s * 1000)}")
+        try:
+            self._flush()
+        except BaseException:
+            del self._waiting[-1:]
+            raise
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {int(self._busy_s * 1000)}")
+
     def _urgent(self, event: Event) -> bool:
-        if event.kind == "intended":
-            self._changing.add(event.task)
         ended = event.kind == "task_finished" and event.task in self._changing
         return ended or event.kind in _SYNCED
 
@@ -255,6 +311,11 @@ class SqliteJournal:
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             written,
         )
+        if any(kind == "resumed" for _, kind, *_ in rows):
+            # Not before: a run whose locks were not free is as open as it was.
+            self._db.execute(
+                "UPDATE runs SET status = 'running', ended_at = NULL WHERE run_id = ?", (run_id,)
+            )
         if before is not None:
             kept = (seq, before, run_id)
             self._db.execute("UPDATE runs SET kept = ?, last = ? WHERE run_id = ?", kept)
@@ -327,13 +388,24 @@ class SqliteJournal:
     @contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
         try:
-            yield
+            with self._damage_told() if verb == "read" else nullcontext():
+                yield
         except (sqlite3.Error, OSError, UnicodeError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise DoorError(
                 f"the journal {self._path} cannot be {verb}: {why}",
                 hint="free the disk or mend its permissions, or set RUNBOOK_STATE to a directory"
                 " that can be written",
+            ) from error
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError, TypeError) as error:
+            raise DoorError(
+                f"the journal {self._path} is not as it was written: {error}",
+                hint="`runbook runs verify` tells which run, and which event",
             ) from error
 
 
@@ -361,7 +433,10 @@ def _request(text: str | None) -> Request | None:
 
 
 def _event(kind: Any, at: float, task: str | None, data: str) -> Event:
-    return Event(kind=kind, at=at, task=task, data=json.loads(data))
+    said = json.loads(data)
+    if not isinstance(said, dict):
+        raise ValueError(f"an event {kind!r} without its data")  # noqa: TRY004 - damage, no defect
+    return Event(kind=kind, at=at, task=task, data=said)
 
 
 def _last_said(events: Sequence[tuple[Any, ...]]) -> str | None:

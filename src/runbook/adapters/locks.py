@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,28 @@ from typing import Any
 
 from runbook.model.document import visible
 from runbook.model.errors import DoorError, Locked
+
+#: Where runtime locks belong; and what is there on every machine, for every user.
+_RUN_LOCK, _TMP = Path("/run/lock"), Path("/tmp")  # noqa: S108 - the same for all is the point
+
+
+def shared_directory(run_lock: Path = _RUN_LOCK, tmp: Path = _TMP) -> Path:
+    """Return where all users of this machine have their locks, root too.
+
+    It must not hang on who asks, nor on their environment: two directories are two locks, and two
+    rollings of one service at once. The rule is that of `target_lock_script`.
+    """
+    ours = run_lock / "runbook"
+    if _is_sticky(run_lock) or ours.is_dir():
+        return ours
+    return tmp / "runbook-locks"
+
+
+def _is_sticky(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_ISVTX)
+    except OSError:
+        return False
 
 
 class FileLocks:
@@ -70,9 +93,29 @@ class FileLocks:
 
     def _make_directory(self) -> None:
         """Make the directory for all users, as /tmp is: each may add, nobody may take away."""
-        if not self._directory.is_dir():
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._directory.chmod(0o1777)
+        if not os.path.lexists(self._directory):
+            self._directory.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # made by somebody else in the meantime
+                self._directory.mkdir()
+                self._directory.chmod(0o1777)
+        self._check_directory()
+
+    def _check_directory(self) -> None:
+        """Refuse a directory in which somebody could put a lock aside that another one holds."""
+        is_ = self._directory.lstat()
+        for_all = is_.st_mode & 0o1777 == 0o1777
+        if not stat.S_ISDIR(is_.st_mode):
+            why = "it is no directory, or a symbolic link to one"
+        elif is_.st_mode & stat.S_IWOTH and not is_.st_mode & stat.S_ISVTX:
+            why = f"everybody may remove files there (mode {is_.st_mode & 0o7777:o})"
+        elif is_.st_uid not in {0, os.geteuid()} and not for_all:
+            why = f"it belongs to user {is_.st_uid}, and is not for everybody (1777)"
+        else:
+            return
+        raise DoorError(
+            f"the locks cannot be kept in {self._directory}: {why}",
+            hint=f"look whose it is, and as root: install -d -m 1777 {self._directory}",
+        )
 
     def _trouble(self, path: Path, error: OSError) -> DoorError:
         return DoorError(

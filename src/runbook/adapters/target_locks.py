@@ -101,10 +101,22 @@ class RemoteLocks:
         self._local_directory = local_directory
         self._places: dict[tuple[str, str], _Place] = {}
         self._lock = threading.Lock()
+        #: What somebody has taken over from this run, and who: then it touches nothing more.
+        self._robbed: tuple[str, str] | None = None
+        #: Locks that are held for the whole run: those of services.
+        self._standing: list[_Held] = []
 
     @contextmanager
     def hold(self, kind: str, name: str, owner: str) -> Iterator[HeldLock]:
-        """Hold the lock of a host or a database; see `runbook.model.ports.TargetLocks`."""
+        """Hold the lock of a host, a database or a service; see `TargetLocks` in the ports.
+
+        Once a lock of this run was stolen, it gets no other one: who stole it has reasons.
+        """
+        self._stop_if_robbed()
+        if kind == "service":
+            with self._hold_service(name, owner) as standing:
+                yield standing
+            return
         host, lock = self._where(kind, name)
         with self._lock:
             place = self._places.setdefault((host or name, lock), _Place())
@@ -117,7 +129,8 @@ class RemoteLocks:
     def _enter(self, place: _Place, take: Callable[[], _Held]) -> _Held:
         """Take the lock, or share it with another task of this run that has it already."""
         with place.lock:
-            if place.held is None or place.held.lost() is not None:
+            if place.held is None or self._lost(place.held):
+                self._stop_if_robbed()
                 place.held, place.users = take(), 0
             place.users += 1
             return place.held
@@ -130,7 +143,55 @@ class RemoteLocks:
             place.users -= 1
             if place.users == 0:
                 place.held = None
+                self._lost(held)
                 held.close()
+
+    @contextmanager
+    def _hold_service(self, name: str, owner: str) -> Iterator[HeldLock]:
+        """Hold a service's lock on the first of its hosts that can be reached.
+
+        Runs of several machines on different hosts of one service would each count the other's
+        hosts as up when they admit a batch, and take down more than may be down together.
+        """
+        held = self._take_for_service(name, owner)
+        self._standing.append(held)
+        try:
+            yield held
+        finally:
+            self._standing.remove(held)
+            held.close()
+
+    def _take_for_service(self, name: str, owner: str) -> _Held:
+        what, note = f"service {name}", self._note(owner)
+        why = "it has no hosts"
+        for host in self._fleet.whole(self._fleet.service(name).hosts):
+            try:
+                held = self._take_on_host(what, host, f"service-{name}", note)
+            except DoorError as error:
+                why = visible(error.message)
+                continue
+            if held.real:
+                return held
+            why = held.how.removeprefix("none: ")
+        return _Held(what, None, how=f"none: {why}")
+
+    def _lost(self, held: _Held) -> bool:
+        """Whether a lock is held no longer; that it was stolen is remembered."""
+        why = held.lost()
+        if why is not None and held.robbed:
+            self._robbed = self._robbed or (held.what, why)
+        return why is not None
+
+    def _stop_if_robbed(self) -> None:
+        for held in self._standing:
+            self._lost(held)
+        if self._robbed is not None:
+            what, why = self._robbed
+            raise Locked(
+                f"this run's lock on {what} is no longer its own: {why}",
+                hint="somebody else has taken over: speak with them, and look, before this run is"
+                " resumed",
+            )
 
     def _where(self, kind: str, name: str) -> tuple[str | None, str]:
         """Return the inventory host that keeps the lock, and the lock's name on it.
@@ -239,7 +300,7 @@ class _Held:
     """A lock that is ours, or the want of one."""
 
     def __init__(self, what: str, by: Grip | None, *, how: str, before: str = "") -> None:
-        self._what = what
+        self.what = what
         self._by = by
         self.how = how
         self._before = before
@@ -253,10 +314,15 @@ class _Held:
         """Say why it is held no longer; see `HeldLock`."""
         return self._by.lost() if self._by is not None else None
 
+    @property
+    def robbed(self) -> bool:
+        """Whether it was lost to somebody else, and not only to a broken connection."""
+        return bool(getattr(self._by, "robbed", False))
+
     def taken(self) -> dict[str, Any]:
         """Return what the journal keeps of it; see `HeldLock`."""
         before = {"from": self._before} if self._before else {}
-        return {"lock": self._what, "how": self.how, **before}
+        return {"lock": self.what, "how": self.how, **before}
 
     def close(self) -> None:
         """Give it back."""
@@ -275,6 +341,7 @@ class _OnHost:
         self._stamp = stamp
         self._ask = ask
         self._note = note
+        self.robbed = False
         #: One question at a time: an answer belongs to its question.
         self._asking = threading.Lock()
 
@@ -300,6 +367,7 @@ class _OnHost:
         if said.mine:
             self._command, self._stamp = command, said.stamp
             return None
+        self.robbed = said.holder is not None or said.changed
         if said.holder is not None:
             return f"it was taken over by {_words(said.holder)}"
         if said.changed:

@@ -99,6 +99,8 @@ def parse_parameters(params: tuple[str, ...]) -> dict[str, str]:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"{word!r} is not NAME=VALUE", param_hint="-p")
+        if not word.isascii() and any("\ud800" <= sign <= "\udfff" for sign in word):
+            raise click.BadParameter(f"{word!a} is no UTF-8 text", param_hint="-p")
         if name in given:
             raise click.BadParameter(f"{name} is given twice", param_hint="-p")
         given[name] = value

@@ -100,11 +100,11 @@ def _run(request: Request, fleet: Fleet, playbook: str, target: str, output_form
     from dataclasses import replace
 
     from runbook.cli.rendering.summary import present
-    from runbook.cli.running import EXIT_CODES, run_playbook
+    from runbook.cli.running import exit_code, run_playbook
 
     outcome = run_playbook(replace(request, playbook=playbook, target=target), fleet)
     present(outcome, output_format)
-    return EXIT_CODES[outcome.finish.status]
+    return exit_code(outcome)
 
 
 def _propose(request: Request, fleet: Fleet, target: str, output_format: str) -> int:

@@ -37,7 +37,7 @@ def command(
     """Run PLAYBOOK: the name of a shipped one, or a path; TARGET is what it is pointed at."""
     from runbook import wiring
     from runbook.cli.rendering.summary import present
-    from runbook.cli.running import EXIT_CODES, Request, run_playbook
+    from runbook.cli.running import Request, exit_code, run_playbook
 
     given = options.parse_parameters(params)
     fleet = wiring.load_fleet(inventory)
@@ -57,4 +57,4 @@ def command(
         fleet,
     )
     present(outcome, output_format)
-    return EXIT_CODES[outcome.finish.status]
+    return exit_code(outcome)

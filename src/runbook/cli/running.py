@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runbook.engine.flights import Flight
     from runbook.model.fleet import Fleet
     from runbook.model.plan import Plan
-    from runbook.model.ports import Judge
+    from runbook.model.ports import Judge, KeptRun
     from runbook.model.ports import Request as Asked
 
 #: How a run's end becomes the process's exit code.
@@ -35,6 +35,14 @@ EXIT_CODES = {
     "interrupted": ExitCode.INTERRUPTED,
     "waiting": ExitCode.WAITING,
 }
+
+
+def exit_code(outcome: RunOutcome) -> int:
+    """Return the process's exit code for a run; 5 when a lock on a target kept it from all."""
+    locked = any(r.data.get("error") == "Locked" for r in outcome.results.values())
+    if outcome.finish.status == "refused" and locked:
+        return ExitCode.LOCKED
+    return EXIT_CODES[outcome.finish.status]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +72,8 @@ class Request:
 class TakenUp:
     """A run that is resumed, and what the user says of its doubts."""
 
-    run_id: str
+    #: As it was when the user decided.
+    kept: KeptRun
     done: Sequence[str] = ()
     again: Sequence[str] = ()
 
@@ -114,6 +123,7 @@ def run_plan(
     with open_progress(plan, quiet=request.quiet) as progress:
         confirmer = Confirmer(yes=request.yes, pause=progress.pause)
         with (
+            _signals(confirmer.asking) as signals,
             wiring.open_run(
                 plan,
                 fleet,
@@ -123,11 +133,11 @@ def run_plan(
                 keep=request.journal,
                 judge=request.judge,
                 request=_asked(request, fleet),
-                taken_up=taken_up.run_id if taken_up is not None else None,
+                taken_up=taken_up.kept if taken_up is not None else None,
                 steal_lock=request.steal_lock,
             ) as run,
-            _signals(run.executor, confirmer.asking),
         ):
+            signals.executor = run.executor
             if run.unjournaled is not None:
                 _warn(run.unjournaled)
             outcome = _go(run, plan, taken_up)
@@ -179,35 +189,61 @@ def _warn(error: RunbookError) -> None:
         notes().print(error_text(error, "warning"))
 
 
-@contextmanager
-def _signals(executor: LocalExecutor, asking: Event) -> Iterator[None]:
+class _Signals:
     """The first Ctrl-C, SIGTERM or SIGHUP starts nothing more; the second stops waiting.
 
-    While a question is asked, the first one is the answer.
+    Before there is a run, the first one ends the process; while a question is asked, it is the
+    answer. Once a run is over none of them matters: its last word, what it owes and how that is
+    paid by hand, must be told.
     """
-    asked = False
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        name = signal.Signals(number).name
-        flights = executor.interrupt(by=name)
-        if asking.is_set():
-            raise KeyboardInterrupt
-        with suppress(OSError):  # after a hangup there is nobody to read it
-            print(f"\n{name}: {_what_is_left(flights)}", file=sys.stderr)
+    def __init__(self, asking: Event) -> None:
+        self._asking = asking
+        self._asked = self._raised = False
+        self.executor: LocalExecutor | None = None
 
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """Do what a signal means at this moment."""
+        name, executor = signal.Signals(number).name, self.executor
+        if executor is None:
+            raise KeyboardInterrupt
+        if executor.over.is_set():
+            _write(f"{name}: the run is over; its connections are being closed.")
+        elif self._asked:
+            self._stop_waiting()
+        else:
+            self._asked = True
+            flights = executor.interrupt(by=name)
+            if self._asking.is_set():
+                raise KeyboardInterrupt
+            _write(f"{name}: {_what_is_left(flights)}")
+
+    def _stop_waiting(self) -> None:
+        """Leave what is in flight; a third signal must not cut off what is told of that."""
+        if not self._raised:
+            self._raised = True
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _signals(asking: Event) -> Iterator[_Signals]:
+    """Handle signals for as long as the context lasts."""
+    signals = _Signals(asking)
     # What nohup (or a shell, for a job in the background) has told us to ignore stays ignored.
     wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     numbers = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, signals.handle) for number in numbers}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _write(line: str) -> None:
+    """Say it past Python's own buffers: a handler may have come in the middle of a print."""
+    with suppress(OSError):  # after a hangup there is nobody to read it
+        os.write(2, f"\n{line}\n".encode(errors="replace"))
 
 
 def _what_is_left(flights: Sequence[Flight]) -> str:

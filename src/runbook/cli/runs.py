@@ -13,7 +13,7 @@ import click
 from runbook.cli import options
 from runbook.cli.runs_answer import approve, cancel
 from runbook.cli.runs_filter import Filter
-from runbook.cli.runs_find import find_run, standing
+from runbook.cli.runs_find import damage_told, find_run, standing
 from runbook.cli.runs_keep import prune, verify
 from runbook.cli.runs_report import report
 from runbook.cli.runs_resume import resume, work
@@ -71,13 +71,15 @@ def show(run_id: str, output_format: str) -> None:
     """
     from runbook import wiring
 
-    found = find_run(wiring.open_journal(), run_id)
+    journal = wiring.open_journal()
+    found = find_run(journal, run_id)
     if output_format == "json":
         events = [asdict(event) for event in found.events]
         whole = {"run": asdict(found.record), "plan": found.plan, "events": events}
         click.echo(json.dumps(whole, indent=2))
         return
-    _text(found)
+    with damage_told(journal, found):
+        _text(found)
 
 
 def _text(kept: KeptRun) -> None:

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runbook.cli.runs_find import find_run
 from runbook.model.document import visible
-from runbook.model.errors import UsageError
+from runbook.model.errors import NotConfirmed, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runbook.model.ports import KeptRun
+
+
+#: Digits of a confirmation that bind an answer to it: 24 bits, and few enough to be typed.
+_BINDING = 6
 
 
 @click.command("approve")
 @click.argument("run_id")
 @click.option("--deny", is_flag=True, help="Say no.")
 @click.option("--comment", default="", metavar="TEXT", help="Why; recorded with the answer.")
+@click.option("--yes", is_flag=True, help="Do not ask whether this is meant.")
 @click.option(
-    "--hash", "digest", metavar="CONFIRMATION", help="Answer only if this is what is asked."
+    "--hash",
+    "digest",
+    metavar="CONFIRMATION",
+    help="Answer only if this is what is asked; does not ask whether it is meant.",
 )
-def approve(run_id: str, deny: bool, comment: str, digest: str | None) -> None:
-    """Answer the question that a run waits for; what the answer binds to is shown.
+def approve(run_id: str, deny: bool, comment: str, yes: bool, digest: str | None) -> None:
+    """Answer the question that a run waits for, once it was shown what the answer binds to.
 
-    RUN_ID may be cut short; `last` is the newest. The first answer stands.
+    RUN_ID may be cut short; `last` is the newest. The first answer stands. Without a terminal,
+    --yes or --hash is needed.
     """
     from runbook import wiring
 
@@ -34,18 +46,53 @@ def approve(run_id: str, deny: bool, comment: str, digest: str | None) -> None:
     question = runs.view(run_id).waiting
     if question is None:
         raise UsageError(f"run {run_id} waits for no answer", hint="`runbook runs list` shows them")
-    if digest is not None and not str(question["hash"]).startswith(digest):
-        raise UsageError(
-            f"run {run_id} asks to confirm {question['hash']}, not {digest}",
-            hint=f"something else would be touched now: runbook runs show {run_id}",
-        )
-    for line in question["touches"]:
-        click.echo(f"  {visible(line)}", err=True)
-    runs.approve(run_id, question["key"], not deny, wiring.who(), comment)
-    asked = visible(str(question.get("prompt") or f"{len(question['touches'])} changes"))
+    _check_digest(run_id, str(question["hash"]), digest)
+    asked = _show_question(run_id, question)
+    if not yes and digest is None:
+        _ask_whether_meant(run_id, "Deny" if deny else "Approve")
+    runs.approve(
+        run_id, question["key"], not deny, wiring.who(), comment, digest=str(question["hash"])
+    )
     said = "Denied" if deny else "Approved"
     click.echo(f"{said}: {asked} (confirmation {question['hash']}, by {wiring.who()}).")
     click.echo(f"To go on with it: runbook runs resume {run_id}")
+
+
+def _check_digest(run_id: str, asked: str, given: str | None) -> None:
+    if given is not None and len(given) < _BINDING:
+        raise UsageError(
+            f"--hash {given!r} is too short to bind an answer",
+            hint=f"give {_BINDING} digits of the confirmation or more: runbook runs show {run_id}",
+        )
+    if given is not None and not asked.startswith(given):
+        raise UsageError(
+            f"run {run_id} asks to confirm {asked}, not {given}",
+            hint=f"something else would be touched now: runbook runs show {run_id}",
+        )
+
+
+def _show_question(run_id: str, question: Mapping[str, Any]) -> str:
+    """Show what an answer would let happen, and return the question."""
+    asked = visible(str(question.get("prompt") or f"{len(question['touches'])} changes"))
+    click.echo(f"run {run_id} asks: {asked}", err=True)
+    for line in question["touches"]:
+        click.echo(f"  {visible(line)}", err=True)
+    return asked
+
+
+def _ask_whether_meant(run_id: str, act: str) -> None:
+    if not sys.stdin.isatty():
+        raise NotConfirmed(
+            f"run {run_id} was not answered: there is no terminal to ask at",
+            hint="--hash CONFIRMATION answers what was seen; --yes answers whatever is asked",
+        )
+    click.echo(f"\n{act} it? [y/N] ", nl=False, err=True)
+    try:
+        answer = input()
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in {"y", "yes"}:
+        raise NotConfirmed(f"run {run_id} was not answered; it waits still")
 
 
 @click.command("cancel")
@@ -78,6 +125,8 @@ def _say_what_is_left(kept: KeptRun) -> None:
         for line in debt.by_hand:
             click.echo(f"    {visible(line)}")
     for key, crashed in known.crashed.items():
+        if not crashed.intended:
+            continue  # a person has looked, and wants it done again
         click.echo(f"  not known: {visible(crashed.intended[-1])} ({visible(key)})")
     for doubt in known.doubts:
         click.echo(f"  in doubt: {visible(doubt.what)} ({visible(doubt.key)})")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from runbook import wiring
 from runbook.model.errors import DoorError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from runbook.model.ports import Journal, KeptRun, RunRecord
 
@@ -40,6 +41,26 @@ def whole_id(given: str, records: Sequence[RunRecord]) -> str:
     if len(matches) > 1 and given not in matches:
         raise UsageError(f"{given!r} fits {len(matches)} runs", hint=f"such as {matches[0]}")
     return given if given in matches or not matches else matches[0]
+
+
+@contextmanager
+def damage_told(journal: Journal, kept: KeptRun) -> Iterator[None]:
+    """Say of a run that cannot be read because it was changed that this is why.
+
+    Raises:
+        DoorError: when the run is not as it was written.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        run_id = kept.record.run_id
+        faults = journal.verify(run_id)
+        if not faults:
+            raise
+        raise DoorError(
+            f"run {run_id} is not as it was written, and cannot be read: {faults[0].what}",
+            hint=f"`runbook runs verify {run_id}` tells where",
+        ) from error
 
 
 def standing(record: RunRecord) -> str:

@@ -9,6 +9,9 @@ import click
 from runbook.cli.runs_find import find_run
 from runbook.model.document import visible
 
+#: Runs among which those are looked for that were kept although they are old.
+_LOOKED_THROUGH = 10_000
+
 
 @click.command("verify")
 @click.argument("run_id", required=False)
@@ -52,7 +55,10 @@ def _age(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
 @click.option("--older-than", required=True, callback=_age, metavar="AGE", help="Such as 90d.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed when there is no terminal.")
 def prune(older_than: float, yes: bool) -> None:
-    """Forget runs that ended longer ago than AGE; runs without an end are kept."""
+    """Forget runs that ended longer ago than AGE.
+
+    Runs without an end, and runs that still owe something (a host to be put back), are kept.
+    """
     from runbook import wiring
 
     journal = wiring.open_journal()
@@ -62,3 +68,7 @@ def prune(older_than: float, yes: bool) -> None:
         click.confirm(f"Forget every run that ended before {day}?", abort=True, err=True)
     gone = journal.prune(before)
     click.echo("1 run was forgotten." if gone == 1 else f"{gone} runs were forgotten.")
+    for record in journal.runs(_LOOKED_THROUGH):
+        if record.ended_at is not None and record.ended_at < before:
+            owes = f"it still owes something, see `runbook runs resume {record.run_id} --show`"
+            click.echo(f"{record.run_id} is kept: {owes}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runbook.cli import options
-from runbook.cli.runs_find import alive, find_run, open_runs, standing
+from runbook.cli.runs_find import alive, damage_told, find_run, open_runs, standing
 from runbook.model.document import visible
 from runbook.model.errors import Locked, NotConfirmed, Refused, UsageError
 
@@ -50,10 +50,11 @@ def resume(
 
     journal = wiring.open_journal()
     kept = _chosen(journal, run_id)
-    journal.close()
     _check_resumable(kept)
     planned = _planned_anew(kept, yes=yes, steal_lock=steal_lock)
-    known = take_up(planned.plan, kept.events)
+    with damage_told(journal, kept):
+        known = take_up(planned.plan, kept.events)
+    journal.close()
     _check_choices(known, kept.record.run_id, done, again)
     _show(kept, planned.plan, known, (*done, *again))
     if only_show:
@@ -83,12 +84,12 @@ def _go_on(
     output_format: str,
 ) -> int:
     from runbook.cli.rendering.summary import present
-    from runbook.cli.running import EXIT_CODES, TakenUp, run_plan
+    from runbook.cli.running import TakenUp, exit_code, run_plan
 
-    taken = TakenUp(run_id=kept.record.run_id, done=done, again=again)
+    taken = TakenUp(kept=kept, done=done, again=again)
     outcome = run_plan(planned.plan, planned.request, planned.fleet, taken)
     present(outcome, output_format)
-    return EXIT_CODES[outcome.finish.status]
+    return exit_code(outcome)
 
 
 def _chosen(journal: Journal, given: str | None) -> KeptRun:

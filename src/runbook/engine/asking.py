@@ -27,19 +27,40 @@ class _Question:
     prompt: str
 
 
-def plan_question(m: Moment) -> Confirm | Stop | None:
-    """Return the plan's question, or the end when the answer was no; None when the way is free."""
-    if m.plan.rehearsal or m.answers.get(CONFIRM):
+def plan_question(m: Moment, node: Node) -> Confirm | Stop | None:
+    """Return the plan's question, or the end when the answer was no; None when the way is free.
+
+    A yes stands for the lines that were shown: a step that would touch others asks anew.
+    """
+    if m.plan.rehearsal or _way_is_free(m, node):
         return None
     shown = touches(m)
     if not shown:
         return None
     if m.interrupted:
-        why = "not confirmed; nothing was changed" if CONFIRM in m.answers else _BETWEEN
+        refused = m.answers.get(CONFIRM) is False
+        why = "not confirmed; nothing was changed" if refused else _BETWEEN
         return Stop(finish=Finish(status="interrupted", reason=why))
-    if CONFIRM in m.answers:
+    if m.answers.get(CONFIRM) is False:
         return Stop(finish=Finish(status="refused", reason="not confirmed"))
     return Confirm(key=CONFIRM, touches=shown, hash=_digest([m.plan.hash, *shown]))
+
+
+def _way_is_free(m: Moment, node: Node) -> bool:
+    if m.plan.engine == 1:
+        return bool(m.answers.get(CONFIRM))
+    lines = node_touches(m, node)
+    kept: tuple[object, object, bool] = m.book.memo.get(("free", node.key), (None, None, False))
+    if kept[0] is not lines or kept[1] is not m.confirmed:
+        # After a yes, a step that touches nothing needs no further one.
+        free = bool(m.confirmed) and m.confirmed.issuperset(lines)
+        kept = m.book.memo["free", node.key] = (lines, m.confirmed, free)
+    return kept[2]
+
+
+def confirmed_by(confirm: Confirm, *, yes: bool) -> frozenset[str]:
+    """Return the lines that an answer confirms: only the plan's question stands for changes."""
+    return frozenset(confirm.touches if yes and confirm.kind == "plan" else ())
 
 
 def step_question(m: Moment, node: Node) -> Confirm | Stop | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from runbook.model.errors import RunbookError, UsageError
+from runbook.model.redaction import pointer, within
 
 _PLACE = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 
@@ -61,6 +62,51 @@ def uses(expression: str, name: str) -> bool:
 def step_names(expression: str) -> tuple[str, ...]:
     """Return the names of the steps that an expression speaks of: `steps.NAME`."""
     return tuple(dict.fromkeys(re.findall(r"(?<![\w.])steps\.([a-z][a-z0-9_]*)", expression)))
+
+
+def refuse_masked(expression: str, name: str, masked: Iterable[str]) -> None:
+    """Refuse a condition over what was taken out as a secret: it would be held against the hole.
+
+    `name` is a value's dotted name, `masked` the JSON pointers to what was taken out of it.
+
+    Raises:
+        ConditionFailed: when the expression reads any of it.
+    """
+    masked = tuple(masked)
+    for said, asked in _paths(expression, name) if masked else ():
+        if within(asked, masked):
+            raise ConditionFailed(
+                f"the condition {expression!r} could not be decided: {taken_out(said)}",
+                hint=TAKEN_OUT_HINT,
+            )
+
+
+def taken_out(name: str) -> str:
+    """Say that a value is not whole."""
+    return f"{name} holds something that was taken out as a secret"
+
+
+TAKEN_OUT_HINT = (
+    "secrets are kept nowhere, so no other step can use one: read it on the host in one step"
+    " (script), or name a part that holds none"
+)
+
+_PART = re.compile(r"""\.([A-Za-z_]\w*+)(?!\s*\()|\[\s*(?:"([^"\\]*)"|'([^'\\]*)'|([0-9]+))\s*\]""")
+
+
+def _paths(expression: str, name: str) -> list[tuple[str, str]]:
+    """Return each path that an expression reads of a name: as it stands there, and as a pointer.
+
+    A path ends where it is not spelled out (a method, a computed index): what lies below counts.
+    """
+    found = []
+    for begin in re.finditer(rf"(?<![\w.]){re.escape(name)}(?!\w)", expression):
+        end, parts = begin.end(), []
+        while part := _PART.match(expression, end):
+            parts.append(next(each for each in part.groups() if each is not None))
+            end = part.end()
+        found.append((expression[begin.start() : end], pointer(*parts)))
+    return found
 
 
 def _compile(expression: str, names: Mapping[str, str]) -> Any:

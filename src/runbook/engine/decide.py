@@ -11,7 +11,7 @@ order, and may touch nothing else. How a run ends is told in `ending`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from runbook.engine import asking, ending, knowing
@@ -36,19 +36,28 @@ def decide(
     *,
     interrupted: bool = False,
     owed: Sequence[Obligation] = (),
+    confirmed: Collection[str] = (),
 ) -> Command:
     """Return the next command: tasks to perform, a confirmation to ask for, or the end.
 
-    Asked when nothing is in flight. `owed` are the obligations that are open now. With
+    Asked when nothing is in flight. `owed` are the obligations that are open now; `confirmed`
+    are the lines of each Confirm of the kind plan that was answered with yes: the plan's question
+    is asked anew for what is not among them. With
     `interrupted` nothing new begins: the tasks of a Perform that is returned nevertheless settle
     what is owed or belong to `always` steps, and are to be performed. With a `Ledger` for results
     the whole of a run costs time linear in its tasks.
     """
-    return _VERSIONS[plan.engine](plan, results, answers, interrupted, owed)
+    decided = _VERSIONS[plan.engine]
+    return decided(plan, results, answers, interrupted, owed, frozenset(confirmed))
 
 
-def _decide(
-    plan: Plan, results: Results, answers: Answers, interrupted: bool, owed: Sequence[Obligation]
+def _decide(  # noqa: PLR0917
+    plan: Plan,
+    results: Results,
+    answers: Answers,
+    interrupted: bool,
+    owed: Sequence[Obligation],
+    confirmed: frozenset[str],
 ) -> Command:
     m = Moment(
         plan=plan,
@@ -56,6 +65,7 @@ def _decide(
         answers=answers,
         interrupted=interrupted,
         owed=tuple(owed),
+        confirmed=confirmed,
     )
     said = settle_cut_off(m) or _main_line(m)
     return said if isinstance(said, Perform | Confirm) else ending.end(m, said)
@@ -188,6 +198,7 @@ def _condition(node: Node) -> str:
 
 #: Old versions stay: recorded runs are decided by the rules that they began with. In version 1
 #: a rehearsal of a rolling step went on after an interrupt, a host that could not be reached failed
-#: the run of a rolling step that was then skipped, and a condition's failure had no hint.
+#: the run of a rolling step that was then skipped, a condition's failure had no hint, and one yes
+#: stood for whatever came later.
 _VERSIONS = {1: _decide, 2: _decide}
 CURRENT = 2

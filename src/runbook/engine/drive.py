@@ -154,7 +154,18 @@ class _Driver:
         try:
             self._notice(kind, data)
         except DoorError as error:
+            if self._pays(kind):
+                text = f"this is not kept, and done nevertheless: {error.message}"
+                self._notice("said", {"stage": "settling", "text": text})
+                return
             raise Refused(f"nothing was done: {error.message}", hint=error.hint) from error
+
+    def _pays(self, kind: str) -> bool:
+        """Whether a change pays what is owed: the debt is on disk, that is intent enough.
+
+        A full disk must not keep a healthy host out of rotation.
+        """
+        return kind == "intended" and self._task.phase == "settle"
 
     def _sleep(self, seconds: float, *, cut_short: bool) -> bool:
         """Wait, but not beyond the task's time limit; say whether the whole time has passed."""
@@ -167,6 +178,13 @@ class _Driver:
     def _together(
         self, effects: tuple[Observe[Any], ...], within_s: float | None
     ) -> tuple[Any, ...]:
+        changes = [effect for effect in effects if isinstance(effect, Change)]
+        if changes:
+            raise Refused(
+                f"this step wanted a change among its looks: {changes[0].sentence()}",
+                hint="nothing was changed by it; this is a defect of the step: report it",
+            )
+
         def look(effect: Observe[Any]) -> Any:
             try:
                 return self._observe(effect)

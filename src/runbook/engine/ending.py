@@ -20,7 +20,7 @@ from runbook.model.plan import Confirm, Finish, Node, Perform
 
 def end(main: Moment, stop: Stop) -> Perform | Confirm | Finish:
     """Return what is still to be done after the main line, and at last how the run ended."""
-    m = replace(main, ending=True)
+    m = replace(main, ending=True, failed=stop.failed)
     troubles: list[Finish] = []
     first = stop.failed
     wanted = None

@@ -6,12 +6,13 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from runbook.engine import asking
 from runbook.engine.book import Ledger
 from runbook.engine.decide import decide, why_not_run
 from runbook.engine.flights import Flight, Flights, left_behind
@@ -23,6 +24,7 @@ from runbook.engine.resume import (
     DONE,
     Answer,
     TakenUp,
+    check_standing,
     in_time,
     obligation_from_json,
     take_up,
@@ -77,7 +79,11 @@ class LocalExecutor:
         self._interrupted = threading.Event()
         #: Who has asked the run to stop, until the journal was told.
         self._stopped_by: str | None = None
+        #: Set when the run is over, but for the telling of its end.
+        self.over = threading.Event()
         self._flights = Flights()
+        #: What has ended in this process, by task.
+        self._ended: dict[str, Result] = {}
         self._taken = TakenUp()
         self._owed: dict[str, Obligation] = {}
         #: Who answered a step's own question, by the step's key.
@@ -124,10 +130,12 @@ class LocalExecutor:
         """Go on with a run from its events; `done` and `again` settle doubts, by tasks' keys.
 
         Raises:
+            Refused: when what ran at the end may have undone what is not settled by these.
             Locked: when another run works on the same service or database.
         """
+        choices = {DONE: list(done), AGAIN: list(again)}
+        check_standing(plan, events, choices)
         with self._holding(plan):
-            choices = {DONE: list(done), AGAIN: list(again)}
             said = {"by": by, "pid": os.getpid(), "choices": choices}
             resumed = self._tell("resumed", None, said)
             self._taken = take_up(plan, [*events, resumed])
@@ -139,31 +147,61 @@ class LocalExecutor:
             if not plan.rehearsal:
                 for name in sorted({n.lock for n in plan.nodes if n.changes and n.lock}):
                     stack.enter_context(self._locks.hold(name, self._performer.run_id))
+                    self._hold_afar(stack, name)
             return stack.pop_all()
 
+    def _hold_afar(self, stack: ExitStack, name: str) -> None:
+        """Hold a service's lock on its own hosts as well: others may work from other machines."""
+        kind, _, of = name.partition(" ")
+        if kind == "service" and self._performer.target_locks is not None:
+            locks, owner = self._performer.target_locks, self._performer.run_id
+            held = stack.enter_context(locks.hold(kind, of, owner))
+            self._tell("locked", None, dict(held.taken()))
+
     def _run(self, plan: Plan) -> RunOutcome:
+        """Run to the end; a second interrupt, wherever it strikes, is one as well."""
         results = Ledger(self._taken.results)
+        try:
+            finish = self._loop(plan, results)
+            self.over.set()
+        except KeyboardInterrupt:
+            self.over.set()
+            results = self._left_with(results)
+            finish = self._left_behind()
+        return self._end(plan, finish, results)
+
+    def _loop(self, plan: Plan, results: Ledger) -> Finish:
         answers: dict[str, bool] = {}
-        pool = ThreadPoolExecutor(max_workers=plan.parallel)
-        with listening(self._listen):
-            try:
-                while not self.abandoned:
-                    known = self._interrupted.is_set()
-                    owed = tuple(self._owed.values())
-                    command = decide(plan, results, answers, interrupted=known, owed=owed)
-                    match command:
-                        case Perform(tasks=tasks):
-                            results |= self._perform_all(pool, tasks, interrupted=known)
-                        case Confirm() as confirm:
-                            yes = self._ask(confirm, plan, results)
-                            if yes is None:
-                                return self._end(plan, self._waiting_for(confirm), results)
-                            answers[confirm.key] = yes
-                        case Finish() as finish:
-                            return self._end(plan, finish, results)
-            finally:
-                pool.shutdown(wait=not self.abandoned, cancel_futures=True)
-        return self._end(plan, self._left_behind(), results)
+        confirmed: frozenset[str] = frozenset()
+        with listening(self._listen), _threads(plan.parallel) as pool:
+            while True:
+                known = self._interrupted.is_set()
+                owed = tuple(self._owed.values())
+                command = decide(
+                    plan, results, answers, interrupted=known, owed=owed, confirmed=confirmed
+                )
+                match command:
+                    case Perform(tasks=tasks):
+                        results |= self._perform_all(pool, tasks, interrupted=known)
+                    case Confirm() as confirm:
+                        yes = self._ask(confirm, plan, results)
+                        if yes is None:
+                            return self._waiting_for(confirm)
+                        answers[confirm.key] = yes
+                        confirmed |= asking.confirmed_by(confirm, yes=yes)
+                    case Finish() as finish:
+                        return finish
+
+    def _left_with(self, results: Ledger) -> Ledger:
+        """Return what is known when nobody waits any more: of what is in flight, how it is left."""
+        flights = self._flights.now()
+        ended = dict(self._ended)
+        left = tuple(flight for flight in flights if flight.key not in ended)
+        self.abandoned = tuple(flight.key for flight in left)
+        owed = tuple(self._owed.values())
+        behind = {flight.key: left_behind(flight, owed) for flight in left}
+        # Made anew: the interrupt may have struck while it was written to.
+        return Ledger({**dict(results), **ended, **behind})
 
     # ---- tasks -------------------------------------------------------------------------------
 
@@ -174,16 +212,7 @@ class LocalExecutor:
         waiting: dict[Future[Result | None], Task] = {
             pool.submit(self._perform, task, interrupted=interrupted): task for task in tasks
         }
-        results: dict[str, Result | None] = {}
-        try:
-            for future in as_completed(waiting):
-                results[waiting[future].key] = future.result()
-        except KeyboardInterrupt:
-            results |= {waiting[f].key: f.result() for f in waiting if f.done()}
-            flights = [flight for flight in self._flights.now() if flight.key not in results]
-            self.abandoned = tuple(flight.key for flight in flights)
-            owed = tuple(self._owed.values())
-            results |= {flight.key: left_behind(flight, owed) for flight in flights}
+        results = {waiting[future].key: future.result() for future in as_completed(waiting)}
         return {key: result for key, result in results.items() if result is not None}
 
     def _perform(self, task: Task, *, interrupted: bool) -> Result | None:
@@ -192,15 +221,20 @@ class LocalExecutor:
         `interrupted` is what was known when the task was decided: what is decided after an
         interrupt (a debt to settle, what always runs) is for then.
         """
-        waited = task.wait_s > 0 and self._interrupted.wait(task.wait_s)
-        new = not interrupted and self._interrupted.is_set()
-        if new and (waited or not task.changes):
-            return None
+        if task.wait_s > 0:
+            self._interrupted.wait(task.wait_s)
+        # Taken note of before it looks: a signal's handler that does not see the task in flight
+        # has set its flag already, so what it calls untouched stays so.
         self._flights.begin(task)
+        if not interrupted and self._interrupted.is_set():
+            self._flights.end(task.key)
+            return None
         result = self._performer.perform(
             self._with_what_is_known(task), lambda kind, data: self._tell(kind, task.key, data)
         )
+        result = _as_data(result, task)
         self._tell("task_finished", task.key, {"result": asdict(result)})
+        self._ended[task.key] = result
         self._flights.end(task.key)
         return result
 
@@ -213,9 +247,10 @@ class LocalExecutor:
         return replace(task, given=given)
 
     def _left_behind(self) -> Finish:
+        still = f"still going on elsewhere: {', '.join(self.abandoned)}"
         return Finish(
             status="interrupted",
-            reason=f"stopped waiting; still going on elsewhere: {', '.join(self.abandoned)}",
+            reason=f"stopped waiting; {still if self.abandoned else 'nothing was in flight'}",
             hint=f"`runbook runs resume {self._performer.run_id}` looks there and goes on;"
             " what each host was left at is said above",
         )
@@ -225,11 +260,11 @@ class LocalExecutor:
     def _ask(self, confirm: Confirm, plan: Plan, results: Mapping[str, Result]) -> bool | None:
         """Return the answer: one that was given before to the very same question, or a new one."""
         given = self._taken.answers.get((confirm.key, confirm.hash))
-        if given is None:
-            if not self._stands_open(confirm):
-                self._tell("asked", None, _question(confirm))
+        # An approval that comes to be used too late is none: it is asked for anew.
+        if given is None or not given.counts(self._now()):
+            asked = self._stands_open(confirm) or self._tell("asked", None, _question(confirm))
             yes, who = self._confirmer(confirm, plan, results)
-            if yes is None:
+            if yes is None or not in_time(asked, self._now()):
                 return None
             given = Answer(yes=yes, by=who, at=self._now())
             said = {"key": confirm.key, "yes": yes, "by": who, "hash": confirm.hash}
@@ -238,13 +273,13 @@ class LocalExecutor:
             self._answered[confirm.node] = given
         return given.yes
 
-    def _stands_open(self, confirm: Confirm) -> bool:
-        """Whether this was asked before, and may still be answered: its time runs from then."""
+    def _stands_open(self, confirm: Confirm) -> Event | None:
+        """How this was asked before, if it may still be answered: its time runs from then."""
         before = self._taken.open_question
         if before is None or (before.get("key"), before["hash"]) != (confirm.key, confirm.hash):
-            return False
+            return None
         asked = Event(kind="asked", at=float(before["at"]), data=dict(before))
-        return in_time(asked, self._now())
+        return asked if in_time(asked, self._now()) else None
 
     def _waiting_for(self, confirm: Confirm) -> Finish:
         run_id = self._performer.run_id
@@ -278,6 +313,10 @@ class LocalExecutor:
             news = self._mailbox.news() if self._mailbox is not None else ()
         except DoorError as error:
             self.complaints.setdefault(error.message, error)
+            return
+        except Exception as error:  # noqa: BLE001 - to be deaf from now on must be told
+            what = f"nobody is heard any more who asks this run to stop: {error}"
+            self.complaints.setdefault(what, DoorError(what))
             return
         if any(event.kind == "interrupted" for event in news):
             self.interrupt()
@@ -315,6 +354,32 @@ class LocalExecutor:
             self._owed[event.data["key"]] = obligation_from_json(event.data)
         elif event.kind == "paid":
             self._owed.pop(event.data["key"], None)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Have threads; after a second interrupt nobody waits for what they are at."""
+    pool, wait = ThreadPoolExecutor(max_workers=count), True
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        wait = False
+        raise
+    finally:
+        pool.shutdown(wait=wait, cancel_futures=True)
+
+
+def _as_data(result: Result, task: Task) -> Result:
+    """Return a result that can be kept; one that cannot is a defect of its step, and told so."""
+    try:
+        json.dumps(asdict(result))
+    except (TypeError, ValueError) as error:
+        return Result(
+            status="unknown" if task.changes else "failed",
+            summary=f"internal error: what came of it ({result.status}) cannot be kept: {error}",
+            hint="this is a defect of the step: report it",
+        )
+    return result
 
 
 def _question(confirm: Confirm) -> dict[str, Any]:

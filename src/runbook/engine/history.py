@@ -294,6 +294,7 @@ def _questions(events: Sequence[Event]) -> tuple[Asked, ...]:
 
 
 def _moments(events: Sequence[Event]) -> Iterator[Moment]:
+    owed: set[object] = set()
     for event in events:
         data = event.data
         match event.kind:
@@ -303,9 +304,11 @@ def _moments(events: Sequence[Event]) -> Iterator[Moment]:
                 yield Moment(at=event.at, text=f"taken up again, by {data.get('by')}")
             case "locked" if data.get("how") != "taken":
                 yield Moment(at=event.at, text=f"lock {data.get('lock')}: {data.get('how')}")
-            case "owed":
+            case "owed" if data.get("key") not in owed:
+                owed.add(data.get("key"))
                 yield Moment(at=event.at, text=f"owed from here on: {data.get('what')}")
             case "paid":
+                owed.discard(data.get("key"))
                 yield Moment(at=event.at, text=f"owed no longer: {data.get('key')}")
 
 

@@ -14,16 +14,26 @@ from typing import Any
 
 from runbook.engine import rolling
 from runbook.engine.book import main_phase
-from runbook.engine.conditions import evaluate, step_names
+from runbook.engine.conditions import (
+    TAKEN_OUT_HINT,
+    evaluate,
+    refuse_masked,
+    step_names,
+    taken_out,
+)
 from runbook.engine.moment import Moment
 from runbook.engine.outcomes import fold, step_outcome, worst
 from runbook.model.errors import UsageError
 from runbook.model.plan import Finish, Node, Plan, Result
-from runbook.model.templates import expand_all
+from runbook.model.redaction import pointer, within
+from runbook.model.templates import expand_all, parts_of, placeholders
 
 _STEPS = re.compile(r"\$\{\s*steps\.([a-z][a-z0-9_]*)")
 _ASSUMED = frozenset({"rehearsed", "not_exercised"})
 _UNKNOWN = object()
+#: Text that people read, and nothing else does: there a secret that was taken out is a hole as on
+#: every screen, and no reason to tell them nothing.
+_FOR_PEOPLE = frozenset({("notify", "message"), ("approve", "prompt")})
 
 
 # ---- conditions ----------------------------------------------------------------------------
@@ -64,6 +74,7 @@ def _holds(m: Moment, node: Node, scope: str, expression: str) -> bool | None:
         value = step_value(m, node, scope, name)
         if value is None:
             return None
+        refuse_masked(expression, f"steps.{name}", _masked(m, node, scope, name))
         names[f"steps.{name}"], values[f"steps.{name}"] = "dyn", value
     return evaluate(expression, names, values)
 
@@ -112,6 +123,25 @@ def step_value(m: Moment, node: Node, scope: str, name: str) -> dict[str, Any] |
     return {"status": _together(items), "items": items}
 
 
+def _masked(m: Moment, node: Node, scope: str, name: str) -> tuple[str, ...]:
+    """Return where something was taken out of `steps.NAME` as a secret, as JSON pointers."""
+    found: list[str] = []
+    for step in _earlier(m, node, scope, name):
+        at = pointer("items", _item(step)) if step.loop is not None else ""
+        found += (f"{at}{each}" for each in _masked_in(m, step))
+    return tuple(found)
+
+
+def _masked_in(m: Moment, step: Node) -> list[str]:
+    result = outcome(replace(m, ending=False) if step.role == "main" else m, step)
+    found = list(result.masked) if result is not None else []
+    if len(step.targets) > 1:
+        by_target = step_outcome(m.book, step).by_target
+        for target, own in by_target.items():
+            found += (pointer("targets", target) + each for each in own.masked)
+    return found
+
+
 def _together(items: Mapping[str, Mapping[str, Any]]) -> str:
     """An item that was never come to does not make the others better."""
     statuses = [value["status"] for value in items.values()]
@@ -128,7 +158,7 @@ def _saved(m: Moment, step: Node) -> dict[str, Any] | None:
     # The main line is what it was when it ended; only what is told of it differs.
     result = outcome(replace(m, ending=False) if step.role == "main" else m, step)
     if result is None:
-        return {"status": "not_reached"} if m.ending and not m.plan.rehearsal else None
+        return {"status": "not_reached"} if m.passed(step) and not m.plan.rehearsal else None
     if result.status in _ASSUMED:
         return None
     by_target = step_outcome(m.book, step).by_target
@@ -193,13 +223,32 @@ def arguments(m: Moment, node: Node) -> Mapping[str, Any] | Result | None:
     kept = m.book.memo.get(("args", node.key, m.ending))
     if kept is None:
         open_ = {name: value for name, value in node.args.items() if name not in node.verbatim}
-        kept = _fill(m, node, open_)
+        kept = _masked_argument(m, node, open_) or _fill(m, node, open_)
         if kept is not None and not isinstance(kept, Result):
             kept = {**node.args, **kept}
         if kept is not None:
             m.book.memo["args", node.key, m.ending] = kept
     found: Mapping[str, Any] | Result | None = kept
     return found
+
+
+def _masked_argument(m: Moment, node: Node, args: Mapping[str, Any]) -> Result | None:
+    """Refuse what was taken out as a secret: the hole would become a file's content, a word."""
+    strict = {n: value for n, value in args.items() if (node.verb, n) not in _FOR_PEOPLE}
+    for name in filter(_of_steps, _names_in(strict)):
+        _, step, *parts = parts_of(name)
+        if within(pointer(*parts), _masked(m, node, node.scope, step)):
+            return Result(status="failed", summary=taken_out(name), hint=TAKEN_OUT_HINT)
+    return None
+
+
+def _names_in(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return list(placeholders(value))
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    items = value if isinstance(value, list | tuple) else ()
+    return [name for item in items for name in _names_in(item)]
 
 
 def _fill(m: Moment, node: Node, value: Any) -> Any:
@@ -213,9 +262,31 @@ def _fill(m: Moment, node: Node, value: Any) -> Any:
             return None
         values[name] = known
     try:
-        return expand_all(value, {"steps": values}, keep=lambda name: not _of_steps(name))
+        filled = expand_all(value, {"steps": values}, keep=lambda name: not _of_steps(name))
+        _refuse_templates(value, filled)
     except UsageError as error:
         return Result(status="failed", summary=error.message, hint=error.hint or "")
+    return filled
+
+
+def _refuse_templates(before: Any, filled: Any) -> None:
+    """What a step has said is data: a placeholder in it must not be filled in after it."""
+    brought = _asked_for(filled) - _asked_for(before)
+    if brought:
+        raise UsageError(
+            f"what an earlier step said holds ${{{min(brought)}}}, which this step would fill in",
+            hint="let the step that reads it say the value that is needed here, and nothing else",
+        )
+
+
+def _asked_for(value: Any) -> set[str]:
+    if isinstance(value, str):
+        return {name for name in placeholders(value) if name.startswith("host.")}
+    if isinstance(value, Mapping):
+        return {name for item in value.values() for name in _asked_for(item)}
+    if isinstance(value, list | tuple):
+        return {name for item in value for name in _asked_for(item)}
+    return set()
 
 
 def filled_text(m: Moment, node: Node, text: str) -> str:

@@ -18,6 +18,7 @@ from runbook.engine.written import Playbook, RawStep
 from runbook.model.document import Document, DocumentPath, Place, Problem, split_lines
 from runbook.model.errors import UsageError
 from runbook.model.fleet import Fleet
+from runbook.model.redaction import OUT, redacted
 from runbook.model.templates import placeholders
 from runbook.model.validation import problem_at
 
@@ -282,6 +283,40 @@ def _unused_result(playbook: Playbook, _fleet: Fleet | None) -> _Found:
             yield (*step.path, "save"), f"nothing uses steps.{name}"
 
 
+#: `${params.x}`, `$NAME`: where a secret comes from, not the secret.
+_TAKEN_FROM = re.compile(r"\$(?:\{[^{}]*\}|[A-Za-z_]\w*)")
+
+
+def _written_secret(playbook: Playbook, _fleet: Fleet | None) -> _Found:
+    for name, spec in playbook.frame.parameters.items():
+        if _bears_secret(spec.default):
+            yield ("parameters", name, "default"), f"the default of {name} looks like a secret"
+    for step, _ in playbook.all_steps():
+        for key, value in {**step.args, **step.contents}.items():
+            if _bears_secret(value):
+                # What was read from a file beside the playbook stands at the key that names it.
+                named = key if key in step.args else _file_key(step, key)
+                where = (*step.args_path, named)
+                yield where, f"{key} of {step.frame.name!r} holds what looks like a secret"
+
+
+def _file_key(step: RawStep, key: str) -> str:
+    files = step.verb.files if step.verb is not None else {}
+    return next((name for name, becomes in files.items() if becomes == key), key)
+
+
+def _bears_secret(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        # A key tells what its value is: `env: {PGPASSWORD: x}` is as good as PGPASSWORD=x.
+        named = (f"{key}={item}" for key, item in value.items() if isinstance(item, str))
+        return any(_bears_secret(item) for item in (*value.values(), *named))
+    if isinstance(value, list | tuple):
+        # As it would be typed: `--password x` are two words.
+        return _bears_secret(" ".join(str(item) for item in value))
+    text = _TAKEN_FROM.sub(OUT, value) if isinstance(value, str) else ""
+    return redacted(text) != text
+
+
 LINTS: tuple[Lint, ...] = (
     Lint(
         code="no-summary",
@@ -348,6 +383,12 @@ LINTS: tuple[Lint, ...] = (
         why="what says read_only runs in a rehearsal, unasked and for real",
         mend="take out read_only",
         find=_acting_look,
+    ),
+    Lint(
+        code="secret-written",
+        why="a playbook is kept in version control, and its plan in the journal of every run",
+        mend="keep it in a file on the host that the command reads itself",
+        find=_written_secret,
     ),
     Lint(
         code="failure-unseen",

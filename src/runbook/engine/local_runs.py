@@ -60,9 +60,16 @@ class LocalRuns:
             return  # somebody else has submitted it at the same moment
         self._go_on(run_id)
 
-    def approve(self, run_id: str, key: str, ok: bool, by: str, comment: str = "") -> None:
-        """Answer a question; see `Executor`."""
+    def approve(  # noqa: PLR0917
+        self, run_id: str, key: str, ok: bool, by: str, comment: str = "", digest: str = ""
+    ) -> None:
+        """Answer a question; see `Executor`. With a `digest`, only if that is what is asked."""
         question = self._question(run_id, key)
+        if digest and digest != question["hash"]:
+            raise UsageError(
+                f"run {run_id} asks to confirm {question['hash']}, no longer {digest}",
+                hint=f"something else would be touched now: runbook runs show {run_id}",
+            )
         if not may_answer(question.get("by") or (), by):
             raise UsageError(
                 f"this is not {by}'s to answer", hint=f"it is for {' or '.join(question['by'])}"

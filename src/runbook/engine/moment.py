@@ -19,12 +19,22 @@ class Moment:
     answers: Mapping[str, bool]
     interrupted: bool = False
     owed: tuple[Obligation, ...] = ()
+    #: Every line that somebody was shown, and said yes to.
+    confirmed: frozenset[str] = frozenset()
     #: The main line is over: what was not reached by now never will be.
     ending: bool = False
+    #: While it ends: the step that ended the main line by its failure.
+    failed: Node | None = None
+    #: While later steps are looked at ahead of time: the number of the step whose turn it is.
+    turn: int | None = None
 
     def number(self, node: Node) -> int:
         """Return the node's number in the plan."""
         return self.book.shape.index[node.key]
+
+    def passed(self, node: Node) -> bool:
+        """Whether a step that has not ended never will: the run ends, and its turn is over."""
+        return self.ending and (self.turn is None or self.number(node) < self.turn)
 
     @property
     def acted(self) -> bool:

@@ -2,9 +2,10 @@
 
 A debt that is open is paid by the phase `settle` of the step that owes it, in a task
 `NODE/settle/TARGET`. That it was tried is known from that key: it is in the results. Twice it may
-be tried: at the start of a resume, for a task that a crash cut off (its own key has no result), and
-at the end, when the task went on after the first time, and either of them ended well. What is
-still open then stays owed, and is told with the commands that pay it by hand.
+be tried: at the start of a resume, for a task that a crash cut off (its own key has no result) with
+nothing of it still under way; and at the end, when the task went on after the first time, and
+either of them ended well. What is still open then stays owed, and is told with the commands that
+pay it by hand.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def settle_cut_off(m: Moment) -> Perform | None:
     """
     if not m.owed:
         return None
-    return perform([_task(m, d, 1) for d in _debts(m) if d.task_result is None and not d.tried])
+    return perform([_task(m, d, 1) for d in _debts(m) if d.cut_off and not d.tried])
 
 
 def settle(m: Moment) -> Perform | None:
@@ -55,6 +56,15 @@ class _Debt:
     @property
     def tried(self) -> bool:
         return self.first is not None
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether its task is lost, and nothing that it asked for is on its way any more.
+
+        What is under way is observed by the task itself, which is performed again and pays. Where
+        its turn does not come, the debt is settled at the end.
+        """
+        return self.task_result is None and not self.owed.data.get("under_way")
 
     @property
     def may_try_again(self) -> bool:

@@ -72,6 +72,8 @@ def fold(results: Sequence[Result]) -> Result:
         touches=tuple(line for result in results for line in result.touches),
         not_exercised=tuple(dict.fromkeys(n for r in results for n in r.not_exercised)),
         by_hand=tuple(dict.fromkeys(line for result in results for line in result.by_hand)),
+        # The summary is the worst one's own, or a count; the targets' data is not joined.
+        masked=() if first_worst.good else tuple(p for p in first_worst.masked if p == "/summary"),
     )
 
 

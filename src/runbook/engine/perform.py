@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from runbook.engine.drive import Notice, World, drive
 from runbook.model.errors import DoorError, Locked, Unreachable
 from runbook.model.fleet import Fleet
@@ -82,7 +84,12 @@ class Performer:
             given=task.given,
             run_id=self.run_id,
         )
-        args = step.args.model_validate(task.args)
+        try:
+            args = step.args.model_validate(task.args)
+        except ValidationError as error:
+            # What an earlier step has found, and does not fit; the value itself is not repeated.
+            why = "; ".join(dict.fromkeys(each["msg"] for each in error.errors()))
+            return Result(status="failed", summary=f"nothing was done: {why}")
         return drive(step.phases[task.phase](args, context), task, self.world, notice, held)
 
 

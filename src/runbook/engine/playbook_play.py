@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from runbook.engine import asking
 from runbook.engine.book import Ledger, main_phase
 from runbook.engine.decide import decide, why_not_run
 from runbook.engine.drive import World
@@ -109,6 +110,7 @@ class _Play:
         self._used: set[int] = set()
         self._results = Ledger({})
         self._answers: dict[str, bool] = {}
+        self._confirmed: frozenset[str] = frozenset()
         self._answered: dict[str, dict[str, Any]] = {}
         self._owed: dict[str, Obligation] = {}
         self._changes: list[str] = []
@@ -143,6 +145,7 @@ class _Play:
                 self._answers,
                 interrupted=self._world.interrupted.is_set(),
                 owed=tuple(self._owed.values()),
+                confirmed=self._confirmed,
             )
             match command:
                 case Perform(tasks=tasks):
@@ -154,6 +157,7 @@ class _Play:
                     if yes is None:
                         return Finish(status="waiting", reason=f"for an answer: {confirm.prompt}")
                     self._answers[confirm.key] = yes
+                    self._confirmed |= asking.confirmed_by(confirm, yes=yes)
                 case Finish() as finish:
                     return finish
         raise StepFailed(f"the run has not ended after {_MOST_COMMANDS:,} decisions")
@@ -257,7 +261,8 @@ class _Play:
         if node.flow == "rolling":
             unit = self._fleet.service(str(node.args["service"])).unit
             if unit is not None:
-                change = RestartUnit(host=task.target, unit=unit, timeout_s=1.0)
+                sudo = self._fleet.host(task.target).sudo
+                change = RestartUnit(host=task.target, unit=unit, timeout_s=1.0, sudo=sudo)
                 return tuple(change.footprint())
         return (f"{task.target}: {node.name}",)
 

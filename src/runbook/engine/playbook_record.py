@@ -103,5 +103,6 @@ def _statuses(plan: Plan, results: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def _result(data: dict[str, Any]) -> Result:
-    lists = {key: tuple(data.get(key, ())) for key in ("touches", "not_exercised", "by_hand")}
+    names = ("touches", "not_exercised", "by_hand", "masked")
+    lists = {key: tuple(data.get(key, ())) for key in names}
     return Result(**{**data, **lists})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from runbook.engine import rolling
 from runbook.engine.book import first_phase
@@ -20,6 +21,7 @@ def prepare(m: Moment, first: Node) -> Perform | Stop | None:
     """
     if m.book.memo.get("prepared"):
         return None
+    m = replace(m, turn=m.number(first)) if m.ending else m
     todo: list[Task] = []
     all_known = True
     for node in _coming(m, first):
@@ -67,13 +69,27 @@ def _no(m: Moment, node: Node, args: object) -> Finish | None:
 def _coming(m: Moment, first: Node) -> Iterable[Node]:
     """Return the steps that may still run, in the plan's order, from one on."""
     start = m.number(first)
+    if m.ending:
+        yield from _coming_at_the_end(m, start)
+        return
     for number, node in enumerate(m.plan.nodes):
-        if m.ending:
-            coming = node.role == "always" or (number >= start and node.of == first.of)
-        else:
-            handler = node.role == "on_failure" and _may_fail(m.plan.nodes, node, start)
-            coming = number >= start or handler  # `always` steps come last of all
-        if coming:
+        handler = node.role == "on_failure" and _may_fail(m.plan.nodes, node, start)
+        if number >= start or handler:  # `always` steps come last of all
+            yield node
+
+
+def _coming_at_the_end(m: Moment, start: int) -> Iterable[Node]:
+    """Return what follows the failure that ended the main line, what may follow that, and so on.
+
+    `always` steps come whatever happened, and each of them may fail.
+    """
+    failed = [m.failed] if m.failed is not None else []
+    for number, node in enumerate(m.plan.nodes):
+        always = node.role == "always"
+        follows = node.role == "on_failure" and any(covers(node.of or "", n) for n in failed)
+        if always or follows:
+            failed.append(node)
+        if always or (follows and number >= start):
             yield node
 
 

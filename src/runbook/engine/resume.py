@@ -4,6 +4,11 @@ Observed, not guessed: a good result stands and is not asked for again. A task t
 change and has no good result is performed again with all that is known of it (`Crashed`), so that
 it looks before it does anything; one whose verb cannot look (`after_crash: ask`) stays unknown
 until a person says what became of it. Whatever never intended a change is simply done anew.
+
+What a failure or the end of the line started (`on_failure`, `always`) is over with the process that
+ran it: it runs again when it is due again. It may have undone what the main line did before, so
+that is in doubt until a person says. A rolling step's hosts are not: a restart is not undone, and
+all of them are looked at before the next one.
 """
 
 from __future__ import annotations
@@ -13,7 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runbook.engine.book import main_phase, shape_of, task_key
+from runbook.engine.moment import covers
 from runbook.engine.retries import verdict
+from runbook.model.errors import Refused
 from runbook.model.events import Event
 from runbook.model.plan import Crashed, Node, Obligation, Plan, Result
 
@@ -35,6 +42,12 @@ class Answer:
     #: Seconds since the epoch.
     at: float
     comment: str = ""
+    #: Seconds since the epoch after which it counts no more; None: it always does.
+    until: float | None = None
+
+    def counts(self, at: float) -> bool:
+        """Whether it may be acted on at this moment."""
+        return self.until is None or at <= self.until
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +61,8 @@ class Doubt:
     what: str
     #: How the task ended, where it did.
     result: Result | None
+    #: It ended well; then this step ran at the end of the run, or after a failure.
+    after: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +119,8 @@ class _Trace:
     forgiven: int = 0
     #: Whether a retry has begun a further attempt: that one counts now.
     superseded: bool = False
+    #: The step that ran after it had ended well, and may have undone it.
+    undone_by: str = ""
 
     @property
     def good(self) -> bool:
@@ -119,10 +136,15 @@ class _Trace:
         return len(self.intended) > self.forgiven and not self.good
 
     @property
+    def unsettled(self) -> bool:
+        """Whether a person may say what became of it, or that it is to be done again."""
+        return bool(self.intended) and (not self.good or bool(self.undone_by))
+
+    @property
     def doubtful(self) -> bool:
         """Whether only a person can say what became of it."""
         if self.superseded or not self.open:
-            return False
+            return bool(self.undone_by) and not self.superseded
         if self.node is not None and self.node.after_crash != "ask":
             return False
         undone = self.result is not None and self.result.status in _NOTHING_DONE
@@ -137,6 +159,12 @@ class _Trace:
         return self.result if self.good or self.superseded else None
 
     def _unknown(self) -> Result:
+        if self.undone_by:
+            return Result(
+                status="unknown",
+                summary=f"it ended well, and then {self.undone_by} ran, which may have undone it",
+                hint=_SETTLE_IT,
+            )
         if self.result is not None:
             return self.result
         return Result(
@@ -157,8 +185,14 @@ class _Trace:
 
     def doubt(self) -> Doubt:
         node = self.node.name if self.node is not None else self.key
-        what = self.intended[-1]
-        return Doubt(key=self.key, node=node, target=self.target, what=what, result=self.result)
+        return Doubt(
+            key=self.key,
+            node=node,
+            target=self.target,
+            what=self.intended[-1],
+            result=self.result,
+            after=self.undone_by,
+        )
 
 
 def _traces(plan: Plan, events: Sequence[Event]) -> dict[str, _Trace]:
@@ -166,12 +200,19 @@ def _traces(plan: Plan, events: Sequence[Event]) -> dict[str, _Trace]:
     places = shape_of(plan)
     for event in events:
         if event.kind == "resumed":
+            _forget_what_followed(plan, traces)
             _choose(traces, event)
         if event.task is None:
             continue
         if event.task not in traces:
             traces[event.task] = _trace(plan, event.task, places.place(event.task))
         _note(traces[event.task], event)
+        if event.kind == "intended":
+            _put_in_doubt(plan, traces, traces[event.task])
+    _forget_what_followed(plan, traces, but_said=True)
+    if _line_is_over(plan, traces):
+        for trace in traces.values():
+            trace.undone_by = ""
     for trace in traces.values():
         if trace.node is not None:
             following = task_key(trace.node, trace.phase, trace.target, trace.attempt + 1)
@@ -207,16 +248,101 @@ def _note(trace: _Trace, event: Event) -> None:
 
 
 def _choose(traces: Mapping[str, _Trace], event: Event) -> None:
-    """Take over what a person said of doubts when the run was resumed."""
+    """Take over what a person said of doubts when the run was resumed.
+
+    It was said of what was not known then: a task that has ended well meanwhile stays so.
+    """
     choices = event.data.get("choices") or {}
     said = f"done, as {event.data.get('by', 'somebody')} says"
     for key in choices.get(DONE, ()):
-        if key in traces:
+        if key in traces and traces[key].unsettled:
             traces[key].result = Result(status="ok", summary=said, data={"said_by_hand": True})
+            traces[key].undone_by = ""
     for key in choices.get(AGAIN, ()):
-        if key in traces:
+        if key in traces and traces[key].unsettled:
             traces[key].forgiven = len(traces[key].intended)
             traces[key].result = None
+            traces[key].undone_by = ""
+
+
+# ---- what ran after a failure, or at the end -------------------------------------------------
+
+_SETTLE_IT = (
+    "look there, then say of each --done TASK (it still stands) or --again TASK; or run the"
+    " playbook anew"
+)
+
+
+def check_standing(plan: Plan, events: Sequence[Event], choices: Mapping[str, Any]) -> None:
+    """Refuse to go on from what the end of the run may have undone.
+
+    Raises:
+        Refused: when something of it is settled by none of the `choices`.
+    """
+    chosen = Event(kind="resumed", at=0.0, data={"choices": dict(choices)})
+    doubts = [doubt for doubt in take_up(plan, [*events, chosen]).doubts if doubt.after]
+    if not doubts:
+        return
+    what = "; ".join(f"{d.what} ({d.key}), and then {d.after} ran" for d in doubts)
+    raise Refused(
+        f"what was done may have been undone since, and nobody has looked: {what}", hint=_SETTLE_IT
+    )
+
+
+def _forget_what_followed(plan: Plan, traces: dict[str, _Trace], *, but_said: bool = False) -> None:
+    """Forget what followed a failure, or came at the end, and ended well: it is due anew or not.
+
+    A line that is over and well is not gone through again, so what followed it stands.
+    """
+    if _line_is_over(plan, traces):
+        return
+    last: dict[tuple[str, str, str], _Trace] = {}
+    followed = [t for t in traces.values() if t.node is not None and t.node.role != "main"]
+    for trace in sorted(followed, key=lambda each: each.attempt):
+        last[_task_of(trace)] = trace
+    for trace in followed:
+        latest = last[_task_of(trace)]
+        said = latest.result is not None and latest.result.data.get("said_by_hand")
+        if latest.good and not (said and but_said):
+            del traces[trace.key]
+
+
+def _task_of(trace: _Trace) -> tuple[str, str, str]:
+    """Return the task without its attempt."""
+    return trace.node.key if trace.node is not None else "", trace.phase, trace.target
+
+
+def _line_is_over(plan: Plan, traces: Mapping[str, _Trace]) -> bool:
+    """Whether every task of the main line has ended well, so that none is performed again."""
+    good = {_task_of(t) for t in traces.values() if t.good}
+    return all(
+        (node.key, main_phase(node), target) in good
+        for node in plan.nodes
+        if node.role == "main"
+        for target in node.targets
+    )
+
+
+def _put_in_doubt(plan: Plan, traces: Mapping[str, _Trace], acting: _Trace) -> None:
+    """What the main line has changed until now may be undone by a step that is none of it."""
+    if acting.node is None or acting.node.role == "main":
+        return
+    include = _goes_on_after(plan, acting.node)
+    for trace in traces.values():
+        node = trace.node
+        if node is None or node.role != "main" or node.flow == "rolling":
+            continue
+        inside = include is None or covers(include, node)
+        if inside and trace.phase == main_phase(node) and trace.intended and trace.good:
+            trace.undone_by = acting.node.name
+
+
+def _goes_on_after(plan: Plan, handler: Node) -> str | None:
+    """Return the include that a step belongs to and that the run goes on after, or None."""
+    for node in plan.nodes:
+        if node.continues is not None and covers(node.continues, handler):
+            return node.continues
+    return None
 
 
 def _without_admissions(
@@ -241,7 +367,7 @@ def _hosts_left(node: Node, results: Mapping[str, Result]) -> bool:
 
 def result_from_json(data: Mapping[str, Any]) -> Result:
     """Return the result that an event has."""
-    names = ("touches", "not_exercised", "by_hand")
+    names = ("touches", "not_exercised", "by_hand", "masked")
     return Result(**{**data, **{name: tuple(data.get(name, ())) for name in names}})
 
 
@@ -290,8 +416,12 @@ def answers(events: Sequence[Event]) -> dict[tuple[str, str], Answer]:
     for event in events:
         if event.kind == "asked":
             asked[_question(event)] = event
+            before = standing.get(_question(event))
+            if before is not None and not before.counts(event.at):
+                del standing[_question(event)]  # it was not acted on in time, and is asked anew
         elif event.kind == "answered" and in_time(asked.get(_question(event)), event.at):
-            standing.setdefault(_question(event), _answer(event))
+            answer = _answer(event, asked.get(_question(event)))
+            standing.setdefault(_question(event), answer)
         elif event.kind == "finished":
             ended = event.data["status"] != "waiting"
         elif event.kind == "resumed" and ended:
@@ -308,15 +438,27 @@ def _question(event: Event) -> tuple[str, str]:
     return str(event.data.get("key", "confirm")), str(event.data["hash"])
 
 
-def _answer(event: Event) -> Answer:
+def _answer(event: Event, asked: Event | None) -> Answer:
     data = event.data
-    return Answer(yes=data["yes"], by=data["by"], at=event.at, comment=data.get("comment", ""))
+    return Answer(
+        yes=data["yes"],
+        by=data["by"],
+        at=event.at,
+        comment=data.get("comment", ""),
+        until=expiry(asked),
+    )
+
+
+def expiry(asked: Event | None) -> float | None:
+    """Return until when an answer to a question counts, in seconds since the epoch; None: ever."""
+    expires = asked.data.get("expires_s") if asked is not None else None
+    return None if asked is None or expires is None else asked.at + float(expires)
 
 
 def in_time(asked: Event | None, at: float) -> bool:
     """Whether an answer of this moment still counts."""
-    expires = asked.data.get("expires_s") if asked is not None else None
-    return asked is None or expires is None or at <= asked.at + float(expires)
+    until = expiry(asked)
+    return until is None or at <= until
 
 
 def may_answer(by: Sequence[str], who: str) -> bool:

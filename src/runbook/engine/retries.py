@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from runbook.engine.conditions import ConditionFailed, evaluate
+from runbook.engine.conditions import ConditionFailed, evaluate, refuse_masked
 from runbook.model.plan import Node, Result
 
 #: Nothing was done, so there is nothing to hold against `until`.
@@ -21,6 +21,10 @@ def verdict(node: Node, attempt: int, result: Result) -> tuple[Result, bool]:
     retry = node.retry
     if retry is None or result.status in _NOT_DONE:
         return result, False
+    try:
+        refuse_masked(retry.until or "", "result", result.masked)
+    except ConditionFailed as error:
+        return _undecided(result, error), False
     held = _held(retry.until, result)
     ended = held if held is not None else result.good
     final = result.status == "unknown" or bool(result.data.get("interrupted"))
@@ -30,6 +34,13 @@ def verdict(node: Node, attempt: int, result: Result) -> tuple[Result, bool]:
         why = f"{result.summary}; `{retry.until}` did not hold in {attempt} attempts"
         result = replace(result, status="failed", summary=why.removeprefix("; "))
     return result, again
+
+
+def _undecided(result: Result, error: ConditionFailed) -> Result:
+    """What `until` reads was taken out as a secret, and will be in each further attempt."""
+    if not result.good:
+        return result
+    return replace(result, status="failed", summary=error.message, hint=error.hint or "")
 
 
 def _held(until: str | None, result: Result) -> bool | None:

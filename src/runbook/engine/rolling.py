@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import accumulate, islice, pairwise
-from typing import Any
+from typing import Any, Literal
 
 from runbook.engine.book import Book
 from runbook.engine.moment import Moment, make_task
@@ -113,7 +113,7 @@ def act(m: Moment, node: Node, args: Args, shown: tuple[str, ...]) -> Perform | 
     rollout = _rollout(m.book, node)
     done = m.book.tally(node, "restart").last
     if m.plan.rehearsal:
-        said = _rehearse(m.book, node, args, rollout)
+        said = _rehearse(m, node, args, rollout)
         if m.interrupted and m.plan.engine > 1 and isinstance(said, Perform):
             return _halt(m, node, rollout)
         return said
@@ -124,7 +124,7 @@ def act(m: Moment, node: Node, args: Args, shown: tuple[str, ...]) -> Perform | 
     if halt is not None:
         return halt
     if not m.book.has(f"{node.key}/admit/{number}"):
-        return Perform(tasks=(_admit(node, args, number, rollout),))
+        return Perform(tasks=(_admit(m, node, args, number, rollout),))
     end = rollout.ends[number - 1]
     missing = (t for t in islice(rollout.order, position, end) if t not in done)
     # No more than can run at once: a threshold that breaks meanwhile must stop the rest.
@@ -132,10 +132,11 @@ def act(m: Moment, node: Node, args: Args, shown: tuple[str, ...]) -> Perform | 
     return Perform(tasks=tuple(_restart(m.book, node, args, t, shown) for t in now))
 
 
-def _rehearse(book: Book, node: Node, args: Args, rollout: _Rollout) -> Perform | Finish | None:
+def _rehearse(m: Moment, node: Node, args: Args, rollout: _Rollout) -> Perform | Finish | None:
     """The first batch's admission is looked at live; every restart is shown."""
+    book = m.book
     if rollout.order and not book.has(f"{node.key}/admit/1"):
-        return Perform(tasks=(_admit(node, args, 1, rollout),))
+        return Perform(tasks=(_admit(m, node, args, 1, rollout),))
     no = _refused_admission(book, node)
     if no is not None:
         return Finish(status="refused", reason=no.summary, hint=no.hint)
@@ -147,7 +148,7 @@ def _rehearse(book: Book, node: Node, args: Args, rollout: _Rollout) -> Perform 
 
 
 def _halt(m: Moment, node: Node, rollout: _Rollout, *, final: bool = False) -> Finish | None:
-    finish = _broken(m.book, node, rollout)
+    finish = _broken(m, node, rollout)
     if finish is None and m.interrupted and not final:
         finish = Finish(status="interrupted", reason="stopped between batches")
     if finish is None:
@@ -156,8 +157,9 @@ def _halt(m: Moment, node: Node, rollout: _Rollout, *, final: bool = False) -> F
     return replace(finish, not_reached=tuple(t for t in rollout.order if t not in done))
 
 
-def _broken(book: Book, node: Node, rollout: _Rollout) -> Finish | None:
+def _broken(m: Moment, node: Node, rollout: _Rollout) -> Finish | None:
     """Return the end when more has failed than may fail, or a batch was not admitted."""
+    book = m.book
     tally = book.tally(node, "restart")
     # A host that stopped for an interrupt was put back as it was found: it has not failed.
     bad = {t: r for t, r in tally.bad.items() if not r.data.get("interrupted")}
@@ -165,10 +167,9 @@ def _broken(book: Book, node: Node, rollout: _Rollout) -> Finish | None:
     canary_bad = bool(bad) and any(t in bad for t in rollout.batch(1))
     if canary_bad or failed > node.max_failures:
         bad = {t: r for t, r in tally.in_order().items() if t in bad}
-        unknown = any(r.status == "unknown" for r in bad.values())
         return Finish(
-            status="unknown" if unknown else "halted",
-            reason=_why(bad, canary_bad, failed, node.max_failures),
+            status=_status(bad, tally.last if m.plan.engine > 1 else {}),
+            reason=_why(bad, canary_bad, failed, node.max_failures, m.plan.engine),
             hint=next((r.hint for r in bad.values() if r.hint), ""),
         )
     stopped = next((t for t in tally.bad if t not in bad), None)
@@ -178,14 +179,28 @@ def _broken(book: Book, node: Node, rollout: _Rollout) -> Finish | None:
     refused = _refused_admission(book, node)
     if refused is None:
         return None
+    if refused.data.get("interrupted"):
+        return Finish(status="interrupted", reason=refused.summary)
     # Before the first host, nothing has changed yet.
     status = "halted" if tally.last else "refused"
     return Finish(status=status, reason=refused.summary, hint=refused.hint)  # type: ignore[arg-type]
 
 
-def _why(bad: dict[str, Result], canary: bool, failed: int, allowed: int) -> str:
+def _status(
+    bad: Mapping[str, Result], all_: Mapping[str, Result]
+) -> Literal["unknown", "refused", "halted"]:
+    """Where every host refused to be touched, nothing has changed."""
+    if any(result.status == "unknown" for result in bad.values()):
+        return "unknown"
+    untouched = bool(all_) and all(result.status == "refused" for result in all_.values())
+    return "refused" if untouched else "halted"
+
+
+def _why(bad: dict[str, Result], canary: bool, failed: int, allowed: int, engine: int) -> str:
     first = next(iter(bad.items()), None)
     what = f"{first[0]}: {first[1].summary}" if first else "hosts are unreachable"
+    if engine > 1 and canary and first is not None and first[1].status == "refused":
+        return what
     if canary:
         return f"the canary did not come back; {what}"
     return f"{failed} failed, {allowed} allowed; {what}"
@@ -196,16 +211,18 @@ def _refused_admission(book: Book, node: Node) -> Result | None:
     return bad[min(bad, key=int)] if bad else None
 
 
-def _admit(node: Node, args: Args, number: int, rollout: _Rollout) -> Task:
+def _admit(m: Moment, node: Node, args: Args, number: int, rollout: _Rollout) -> Task:
     """The budget is the whole service's, so the task is its own, not a host's."""
     task = make_task(node, "admit", str(number), args)
-    given = {
+    given: dict[str, Any] = {
         "batch": rollout.batch(number),
         "hosts": list(rollout.order),
         "min_available": node.min_available,
         "number": number,
         "of": len(rollout.ends),
     }
+    if m.plan.engine > 1:
+        given["targets"] = list(node.targets)
     return replace(task, target=str(node.args.get("service", "")), target_kind="none", given=given)
 
 

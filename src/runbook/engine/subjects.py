@@ -1,4 +1,4 @@
-"""What a plan's names stood for when it was made: a digest of each host, service, database.
+"""What a plan's names stood for when it was made: a digest of each host, service, and so on.
 
 A plan names its targets as the inventory does. A confirmation, and a run that is taken up again,
 must speak of the same machines, ports and gates, not only of the same names.
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from runbook.model.fleet import Fleet
+    from runbook.model.inventory import Service
     from runbook.model.plan import Node
 
 
@@ -40,6 +41,7 @@ def _named(node: Node, fleet: Fleet) -> Iterator[tuple[str, str]]:
     service, database = node.args.get("service"), node.args.get("database")
     if isinstance(service, str) and service in inventory.services:
         yield "service", service
+        yield from (("host", host) for host in _balancers(inventory.services[service], fleet))
         used = inventory.services[service].database
         if used is not None:
             yield from _database(used, fleet)
@@ -47,13 +49,28 @@ def _named(node: Node, fleet: Fleet) -> Iterator[tuple[str, str]]:
         yield from _database(database, fleet)
 
 
+def _balancers(service: Service, fleet: Fleet) -> Iterator[str]:
+    """Return the hosts on which a service's hosts are taken out of rotation and put back."""
+    drain = service.drain
+    if drain is None:
+        return
+    on = drain.haproxy.on if drain.haproxy is not None else None
+    if drain.command is not None:
+        on = drain.command.on
+    names = (on,) if isinstance(on, str) else on or ()
+    yield from (name for name in names if name in fleet.hosts)
+
+
 def _database(name: str, fleet: Fleet) -> Iterator[tuple[str, str]]:
     database = fleet.inventory.databases.get(name)
     if database is None:
         return
     yield "database", name
-    if database.host is not None and database.host in fleet.hosts:
-        yield "host", database.host
+    bouncers = {k: b for k, b in fleet.inventory.pgbouncers.items() if b.database == name}
+    yield from (("pgbouncer", bouncer) for bouncer in bouncers)
+    for host in (database.host, *(bouncer.host for bouncer in bouncers.values())):
+        if host is not None and host in fleet.hosts:
+            yield "host", host
 
 
 def _said(kind: str, name: str, fleet: Fleet) -> Any:
@@ -70,6 +87,7 @@ def _said(kind: str, name: str, fleet: Fleet) -> Any:
     items: dict[str, dict[str, BaseModel]] = {
         "service": dict(fleet.inventory.services),
         "database": dict(fleet.inventory.databases),
+        "pgbouncer": dict(fleet.inventory.pgbouncers),
     }
     return items[kind][name].model_dump(mode="json")
 

@@ -76,7 +76,7 @@ def _change(m: Moment, node: Node, args: Mapping[str, Any]) -> Turn:
     prepared = prepare(m, node)
     if prepared is not None and m.interrupted:
         return interrupted()
-    question = prepared or plan_question(m)
+    question = prepared or plan_question(m, node)
     if question is not None:
         return question
     shown = () if m.plan.rehearsal else node_touches(m, node)
@@ -95,10 +95,15 @@ def _gated(m: Moment, node: Node, wanted: Perform | None) -> Turn:
         return None
     if m.interrupted and node.flow != "rolling":
         return interrupted()
-    question = step_question(m, node)
+    question: Turn = step_question(m, node)
     if question is None and node.flow == "approval":
-        question = approval(m, node)
+        # Who approves is to see what would be touched, so it is looked at first.
+        question = _prepared(m, node) or approval(m, node)
     return question or wanted
+
+
+def _prepared(m: Moment, node: Node) -> Perform | Stop | None:
+    return prepare(m, node) if m.plan.engine > 1 else None
 
 
 def _act(

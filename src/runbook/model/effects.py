@@ -428,12 +428,14 @@ class RestartUnit(Change[CommandOutcome]):
     host: str
     unit: str
     timeout_s: float
+    #: Whether the host's changes go by sudo.
+    sudo: bool = False
 
     def sentence(self) -> str:
-        return f"on {self.host}: systemctl restart {self.unit}"
+        return f"on {self.host}: {_as_root(self.sudo)}systemctl restart {self.unit}"
 
     def footprint(self) -> frozenset[str]:
-        return frozenset({f"{self.host}: systemctl restart {self.unit}"})
+        return frozenset({f"{self.host}: {_as_root(self.sudo)}systemctl restart {self.unit}"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -446,14 +448,33 @@ class ChangeCommand(Change[CommandOutcome]):
     sudo: bool = False
     #: What the command reads; text of ours, never a secret.
     stdin: str = ""
-    #: What people are shown in place of an argv that is plumbing; it must tell all that matters.
+    #: What people are shown in place of an argv that is plumbing, and of what goes in by stdin; it
+    #: must tell all that matters.
     shown: str = ""
 
     def sentence(self) -> str:
-        return f"on {self.host}: {self.shown or shlex.join(self.argv)}"
+        return f"on {self.host}: {self._told()}"
 
     def footprint(self) -> frozenset[str]:
-        return frozenset({f"{self.host}: {self.shown or shlex.join(self.argv)}"})
+        return frozenset({f"{self.host}: {self._told()}"})
+
+    def _told(self) -> str:
+        told = self.shown or shlex.join(self.argv) + _fed(self.stdin)
+        return f"{_as_root(self.sudo)}{told}"
+
+
+def _as_root(sudo: bool) -> str:
+    """What runs as root must look like it wherever it is shown."""
+    return "sudo " if sudo else ""
+
+
+def _fed(stdin: str) -> str:
+    """What a command reads is part of what it does: by its digest, as it may be long."""
+    return f" < (sha256 {_digest(stdin)})" if stdin else ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -519,16 +540,16 @@ class PutFile(Change[CommandOutcome]):
     timeout_s: float = 30.0
 
     def sentence(self) -> str:
-        return f"on {self.host}: write {self.path}"
+        return f"on {self.host}: {_as_root(self.sudo)}write {self.path}"
 
     def footprint(self) -> frozenset[str]:
-        digest = hashlib.sha256(self.content.encode()).hexdigest()[:12]
-        as_what = [f"sha256 {digest}"]
+        as_what = [f"sha256 {_digest(self.content)}"]
         as_what += [f"mode {self.mode}"] if self.mode else []
         as_what += [f"owner {self.owner}"] if self.owner else []
-        lines = {f"{self.host}: write {self.path} ({', '.join(as_what)})"}
+        on = f"{self.host}: {_as_root(self.sudo)}"
+        lines = {f"{on}write {self.path} ({', '.join(as_what)})"}
         if self.backup and self.expected:
-            lines.add(f"{self.host}: keep what {self.path} was as {self.backup}")
+            lines.add(f"{on}keep what {self.path} was as {self.backup}")
         return frozenset(lines)
 
 

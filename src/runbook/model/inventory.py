@@ -26,6 +26,12 @@ Address = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:\[][A-Za-z0-9.:
 #: One systemd unit: no glob, no option.
 UnitName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:][A-Za-z0-9:_.@\\-]{0,254}$")]
 
+#: A proxy or a server of HAProxy, with `${host.…}` in it where it hangs on the host. The filled-in
+#: name is asked again: a `;` or a line end would begin a second command on the runtime socket.
+HaproxyName = Annotated[
+    str, StringConstraints(pattern=r"^(?:[A-Za-z0-9_.:-]|\$\{[A-Za-z0-9_.\- ]+\})+$")
+]
+
 
 def _word(value: object) -> object:
     """A whole number is as good a word of a command as a quoted one; nothing else is a guess."""
@@ -339,8 +345,8 @@ class DrainHaproxy(Closed):
 
     on: tuple[Name, ...] | Name = Field(description="the inventory hosts that run HAProxy")
     socket: str = "/run/haproxy/admin.sock"
-    backend: str
-    server: str = Field("${host.name}", description="the server's name in the backend")
+    backend: HaproxyName
+    server: HaproxyName = Field("${host.name}", description="the server's name in the backend")
     sudo: bool = True
     timeout: Duration = 15.0
 

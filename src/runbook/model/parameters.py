@@ -246,10 +246,21 @@ def _check_number(name: str, spec: Parameter, selector: str, count: int) -> None
         )
 
 
+def _check_plain(name: str, value: Any) -> None:
+    """A value that is given is data: nothing in it is ever looked up."""
+    texts = value if isinstance(value, list | tuple) else (value,)
+    if any(isinstance(text, str) and "${" in text for text in texts):
+        raise UsageError(
+            f"parameter {name}: {value!r} holds ${{…}}, which a step would take for a placeholder",
+            hint="give the value that it stands for; a default of the playbook may hold ${host.…}",
+        )
+
+
 def _value(
     name: str, spec: Parameter, given: Mapping[str, Any], playbook: str, fleet: Fleet | None
 ) -> Any:
     if name in given and given[name] is not None:
+        _check_plain(name, given[name])
         return parse(name, spec, given[name], fleet)
     if spec.required:
         raise UsageError(

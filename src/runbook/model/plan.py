@@ -39,6 +39,9 @@ class Result:
     not_exercised: tuple[str, ...] = ()
     #: Commands with which a person finishes, checks or undoes by hand.
     by_hand: tuple[str, ...] = ()
+    #: What was taken out as a secret, as JSON pointers into what `steps.NAME` is: `/stdout`,
+    #: `/rows/0/note`. What stands there now is for people to read, and never used for anything.
+    masked: tuple[str, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -215,7 +218,8 @@ class Obligation:
     #: For people: what is owed, and the commands that do it by hand.
     what: str
     by_hand: tuple[str, ...] = ()
-    #: What the phase `settle` of the task's step needs to pay it.
+    #: What the phase `settle` of the task's step needs to pay it. `under_way`: what was asked for
+    #: may still come, so on a resume the task looks before anything is paid.
     data: dict[str, Any] = field(default_factory=dict)
 
 

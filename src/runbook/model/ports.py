@@ -206,7 +206,7 @@ class TargetLocks(Protocol):
     """One change at a time on a target, whichever machine it comes from."""
 
     def hold(self, kind: str, name: str, owner: str) -> AbstractContextManager[HeldLock]:
-        """Hold the lock of a host or a database (`kind`) for as long as the context lasts.
+        """Hold the lock of a host, a database or a service (`kind`) while the context lasts.
 
         Raises:
             Locked: when another run holds it; the message says who, for which incident, since

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -167,12 +167,40 @@ def _names_a_secret(key: str) -> bool:
 def redacted_result(result: Result, mask: Mask) -> Result:
     """Return a result as it may be kept and shown.
 
-    What it touches stays as it is: a confirmation binds to it, word for word.
+    What it touches stays as it is: a confirmation binds to it, word for word. And a command that
+    somebody is to type keeps all its words but those that look like a secret: it is made of what
+    the playbook and the inventory say, and with a hole in it it would do something else.
     """
+    summary, data = mask(result.summary), redacted_data(result.data, mask)
+    told = [] if summary == result.summary else ["/summary"]
     return replace(
         result,
-        summary=mask(result.summary),
+        summary=summary,
         hint=mask(result.hint),
-        data=redacted_data(result.data, mask),
-        by_hand=tuple(mask(line) for line in result.by_hand),
+        data=data,
+        by_hand=tuple(redacted(line) for line in result.by_hand),
+        masked=tuple(dict.fromkeys((*result.masked, *told, *_altered(result.data, data)))),
     )
+
+
+def _altered(before: Any, after: Any, at: str = "") -> Iterator[str]:
+    """Yield where the mask has changed plain JSON values, as JSON pointers."""
+    if isinstance(before, dict):
+        for key, item in before.items():
+            yield from _altered(item, after[key], pointer(str(key), at=at))
+    elif isinstance(before, list | tuple):
+        for number, item in enumerate(before):
+            yield from _altered(item, after[number], pointer(str(number), at=at))
+    elif before != after:
+        yield at
+
+
+def pointer(*parts: str, at: str = "") -> str:
+    """Return the JSON pointer (RFC 6901) to what lies at these parts, inside of `at`."""
+    escaped = (part.replace("~", "~0").replace("/", "~1") for part in parts)
+    return "".join((at, *(f"/{part}" for part in escaped)))
+
+
+def within(asked: str, masked: Iterable[str]) -> bool:
+    """Whether anything was taken out of what the pointer `asked` points at."""
+    return any(f"{each}/".startswith(f"{asked}/") for each in masked)

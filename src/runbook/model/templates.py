@@ -40,6 +40,15 @@ def lookup(name: str, scope: Scope) -> Any:
     return value
 
 
+def parts_of(name: str) -> tuple[str, ...]:
+    """Return the parts of a dotted name, the numbers of list items without their brackets.
+
+    Raises:
+        UsageError: when it is no dotted name.
+    """
+    return tuple(part.strip("[]") for _, part in _parts(name))
+
+
 @lru_cache(maxsize=1024)
 def _parts(name: str) -> tuple[tuple[str, str], ...]:
     """Return a name's parts, each behind what comes before it; hosts ask for the same few names."""

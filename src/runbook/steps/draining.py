@@ -6,6 +6,7 @@ to drain a host are told to take it back.
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from runbook.model.effects import (
     Together,
     ask,
 )
-from runbook.model.errors import DoorError
+from runbook.model.errors import DoorError, UsageError
 from runbook.model.fleet import Fleet, ResolvedHost
 from runbook.model.inventory import Argv, Drain, DrainCommands, DrainHaproxy, Service
 from runbook.steps.draining_haproxy import Place, answered, place_of, refusal
@@ -188,7 +189,8 @@ class Haproxy:
 
     on: ResolvedHost
     declared: DrainHaproxy
-    #: The server's name in the backend.
+    #: As HAProxy calls them, filled in.
+    backend: str
     server: str
     tells: bool = True
 
@@ -207,7 +209,7 @@ class Haproxy:
 
     def look(self) -> ReadCommand:
         """Ask for the whole backend: one look serves every host of it."""
-        backend = self.declared.backend
+        backend = self.backend
         return ReadCommand(
             host=self.name,
             argv=self._argv,
@@ -222,8 +224,8 @@ class Haproxy:
             return _unseen(self.name, outcome)
         if not answered(outcome.stdout):
             return self._unanswered(outcome)
-        place, text, connections = place_of(outcome.stdout, self.declared.backend, self.server)
-        hint = f"its servers: echo 'show servers state {self.declared.backend}' to its socket"
+        place, text, connections = place_of(outcome.stdout, self.backend, self.server)
+        hint = f"its servers: echo 'show servers state {self.backend}' to its socket"
         return Sight(
             balancer=self.name,
             place=place,
@@ -255,7 +257,7 @@ class Haproxy:
         return self._set("ready")
 
     def _set(self, state: str) -> ChangeCommand:
-        command = f"set server {self.declared.backend}/{self.server} state {state}"
+        command = f"set server {self.backend}/{self.server} state {state}"
         return ChangeCommand(
             host=self.name,
             argv=self._argv,
@@ -279,7 +281,14 @@ class Haproxy:
 
 
 def _haproxy(declared: DrainHaproxy, on: ResolvedHost, host: ResolvedHost, fleet: Fleet) -> Haproxy:
-    return Haproxy(on=on, declared=declared, server=fleet.expand(declared.server, host))
+    backend, server = fleet.expand(declared.backend, host), fleet.expand(declared.server, host)
+    for key, name in (("backend", backend), ("server", server)):
+        if not re.fullmatch(r"[A-Za-z0-9_.:-]+", name):
+            raise UsageError(
+                f"drain.haproxy.{key} comes to {name!r} for {host.name}: no name in HAProxy",
+                hint=f"letters, digits and _ . : - make one; see the vars of {host.name}",
+            )
+    return Haproxy(on=on, declared=declared, backend=backend, server=server)
 
 
 # ---- commands of one's own -----------------------------------------------------------------

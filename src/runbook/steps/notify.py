@@ -40,6 +40,10 @@ _ATTEMPT_S = 10.0
 
 _ORIGIN = re.compile(r"^(https?://)(?:[^/@?#]*@)?([^/?#]+)")
 
+#: A URL that may stand in a playbook, and in every journal: a host, and a path of short plain
+#: words, in which no token can hide. Chats put theirs into the path (/services/T0…/B0…/…).
+_PLAIN_URL = re.compile(r"https?://[^\s/@?#]+(?:/[a-z][a-z_-]{0,15}){0,3}/?")
+
 _TYPES = {
     "text": "text/plain; charset=utf-8",
     "slack": "application/json",
@@ -75,9 +79,22 @@ class NotifyArgs(Closed):
         if self.webhook is not None and self.command is not None:
             raise ValueError("a notify has a webhook or a command, not both")
         url = self.webhook
-        if isinstance(url, str) and "${" not in url and not _ORIGIN.match(url):
-            raise ValueError("webhook: it does not begin with http:// or https:// and a host")
+        if isinstance(url, str):
+            _check_url(url)
         return self
+
+
+def _check_url(url: str) -> None:
+    """Refuse a URL that may be a secret, or be made one: plans are kept, and shown."""
+    if "${" not in url and not _ORIGIN.match(url):
+        raise ValueError("webhook: it does not begin with http:// or https:// and a host")
+    # A value that is filled in is asked again when it is known.
+    if not _PLAIN_URL.fullmatch(re.sub(r"^\$\{[^{}]*\}$", "http://later", url)):
+        raise ValueError(
+            "webhook: who knows such a URL can post there, and a playbook, its plan and its journal"
+            " would show it: name where it is found, as in webhook: {env: CHAT_WEBHOOK} (a URL of"
+            " a host and plain words alone may stand here)"
+        )
 
 
 def prepare(args: NotifyArgs, ctx: StepContext) -> Drive[Result]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from runbook.model.effects import Drive, Now, Say, Sleep, ask
+from runbook.model.effects import Drive, Interrupted, Now, Say, Sleep, ask
 from runbook.model.plan import Result
 from runbook.model.step import StepContext
 from runbook.model.units import format_duration
@@ -59,7 +59,7 @@ class Budget:
 
 
 def admit(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
-    """Look at all hosts until the batch may go, or the deadline has come."""
+    """Look at all hosts until the batch may go, its deadline comes, or an interrupt does."""
     subjects = tuple(subject_of(args, ctx.fleet, host) for host in _counted(args, ctx))
     limit = settings(args, ctx.fleet.service(args.service)).admit_deadline
     deadline = (yield from ask(Now())) + limit
@@ -72,13 +72,17 @@ def admit(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
             return Result(status="ok", summary=_why_admitted(budget), data=_data(budget))
         if budget.hopeless or (yield from ask(Now())) >= deadline:
             return _denied(budget, limit)
+        if (yield from ask(Interrupted())):
+            return _stopped(budget)
         yield from ask(Say(stage="admitting", text=str(budget)))
-        yield from ask(Sleep(seconds=_INTERVAL_S))
+        yield from ask(Sleep(seconds=_INTERVAL_S, cut_short=True))
 
 
 def _counted(args: RollingArgs, ctx: StepContext) -> tuple[str, ...]:
     """Return the hosts whose health counts: this run's reachable ones, and those beside it."""
-    run, reachable = targets(args, ctx.fleet), set(ctx.given["hosts"])
+    # The plan's own hosts: a --limit has narrowed them, and the inventory does not know of it.
+    run = set(ctx.given.get("targets") or targets(args, ctx.fleet))
+    reachable = set(ctx.given["hosts"])
     service = ctx.fleet.service(args.service)
     return tuple(
         host for host in ctx.fleet.whole(service.hosts) if host in reachable or host not in run
@@ -107,6 +111,12 @@ def _denied(budget: Budget, limit: float) -> Result:
         hint = "mend the hosts that are not healthy, or lower min_available"
     summary = "; ".join([what, *ill[:3]])
     return Result(status="failed", summary=summary, hint=hint, data=_data(budget))
+
+
+def _stopped(budget: Budget) -> Result:
+    """Somebody wants the run to stop: that is no failure, and no batch begins after it."""
+    summary = f"stopped while it waited for enough healthy hosts: {budget}"
+    return Result(status="failed", summary=summary, data={**_data(budget), "interrupted": True})
 
 
 def _data(budget: Budget) -> dict[str, Any]:

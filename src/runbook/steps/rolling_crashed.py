@@ -21,6 +21,7 @@ from runbook.model.effects import (
     ask,
 )
 from runbook.model.errors import DoorError
+from runbook.model.plan import Crashed
 from runbook.model.systemd import Standing
 from runbook.steps.draining import look_at
 from runbook.steps.rolling_journey import Journey, Trouble, judged, last_seen, now
@@ -29,8 +30,8 @@ BOOT_ARGV = ("cat", "/proc/sys/kernel/random/boot_id", "/proc/uptime")
 _LOOK_TIMEOUT_S = 15.0
 #: Looks that must agree, a second apart, before a restart counts as never made: a command that was
 #: sent just before the process was lost needs a moment to reach systemd.
-_AGREEING_LOOKS = 3
-_PAUSE_S = 1.0
+AGREEING_LOOKS = 3
+AGREEING_PAUSE_S = 1.0
 
 
 def boot_look(host: str) -> ReadCommand:
@@ -66,7 +67,7 @@ def observing(journey: Journey) -> Drive[Trouble | None]:
         return None
     notes = crashed.notes
     yield from _still_ours(journey, tuple(notes.get("ours", ())))
-    if journey.subject.manager.restart(0).sentence() not in crashed.intended:
+    if not _restart_meant(crashed):
         return None
     if "before" not in notes:
         why = "a restart was meant, and what ran before it was not kept"
@@ -75,6 +76,18 @@ def observing(journey: Journey) -> Drive[Trouble | None]:
     text = "a restart was asked for by an earlier process; looking at what came of it"
     yield from ask(Say(stage="observing", text=text))
     return (yield from _find_out(journey))
+
+
+def _restart_meant(crashed: Crashed) -> bool:
+    """Whether a restart was asked for: by what was noted before it, never by a sentence.
+
+    Sentences are kept without their secrets. What a drain notes tells that it came no further;
+    a change without any note may have been the restart.
+    """
+    if not crashed.intended:
+        return False  # nothing was, or a person has looked and wants it done again
+    notes = crashed.notes
+    return bool(notes.get("restart_intended", "before" in notes or "ours" not in notes))
 
 
 def _still_ours(journey: Journey, drained: tuple[str, ...]) -> Drive[None]:
@@ -107,12 +120,12 @@ def _find_out(journey: Journey) -> Drive[Trouble | None]:
             if known is not None:
                 return known.trouble
             unmoved = unmoved + 1 if seen.untouched and not seen.on_its_way else 0
-            if unmoved >= _AGREEING_LOOKS:
+            if unmoved >= AGREEING_LOOKS:
                 return (yield from _never_made(journey))
         if (yield from now(journey)) >= deadline:
             why = f"the restart was asked for, and what came of it is not clear: {_words(seen)}"
             return Trouble(status="unknown", why=why)
-        yield from ask(Sleep(seconds=_PAUSE_S))
+        yield from ask(Sleep(seconds=AGREEING_PAUSE_S))
 
 
 def _look(journey: Journey) -> Drive[_Seen]:

@@ -80,7 +80,7 @@ def draining(journey: Journey) -> Drive[Trouble | None]:
     if why is None and (yield from ask(Interrupted())):
         why, stopped = "somebody wants the run to stop", True
     if why is not None:
-        return (yield from _give_back(journey, why, stopped=stopped))
+        return (yield from give_back(journey, why, stopped=stopped))
     yield from ask(Note(data={"stage": "drained", "drained": bool(journey.ours)}))
     return None
 
@@ -102,7 +102,10 @@ def _claim(journey: Journey, sights: tuple[Sight, ...]) -> Trouble | None:
 def _drained(journey: Journey, rotation: Rotation) -> Drive[str | None]:
     """Tell the balancers and wait; return why the host is not drained, or None."""
     if journey.ours:
-        yield from _owe(journey, rotation)
+        # What an earlier process, or a person's word, has left of a restart is over by now.
+        note = {"stage": "draining", "ours": list(journey.ours), "restart_intended": False}
+        yield from ask(Note(data=note))
+        yield from owe(journey)
     for balancer in rotation.of(journey.ours):
         change = balancer.drain()
         yield from ask(Say(stage="draining", text=change.sentence()))
@@ -112,15 +115,27 @@ def _drained(journey: Journey, rotation: Rotation) -> Drive[str | None]:
     return (yield from _emptied(journey, rotation))
 
 
-def _owe(journey: Journey, rotation: Rotation) -> Drive[None]:
+def owe(journey: Journey, *, under_way: bool = False) -> Drive[None]:
+    """Owe the way back of what this run has drained; `under_way`: its restart may still come.
+
+    The same debt again takes the place of the one before.
+    """
     subject, ours = journey.subject, journey.ours
-    yield from ask(Note(data={"stage": "draining", "ours": list(ours)}))
+    if subject.rotation is None or not ours:
+        return
+    data: dict[str, Any] = {
+        "service": subject.name,
+        "host": subject.host.name,
+        "ours": list(ours),
+    }
+    if under_way:
+        data |= {"under_way": True, "before": journey.before}
     yield from ask(
         Owe(
             key=debt(subject),
             what=f"{subject.host.name} was taken out of rotation in {', '.join(ours)}",
-            by_hand=rotation.by_hand(ours),
-            data={"service": subject.name, "host": subject.host.name, "ours": list(ours)},
+            by_hand=subject.rotation.by_hand(ours),
+            data=data,
         )
     )
 
@@ -168,8 +183,8 @@ def _look_left(rotation: Rotation) -> Drive[_Left]:
     return _Left(still=still, count=sum(counts) if counts else None)
 
 
-def _give_back(journey: Journey, why: str, *, stopped: bool) -> Drive[Trouble]:
-    """Draining did not end well: put a healthy host back, and restart nothing."""
+def give_back(journey: Journey, why: str, *, stopped: bool) -> Drive[Trouble]:
+    """The host is not to be restarted: put it back where this run took it out, if it is well."""
     if not journey.ours:
         return _untouched(why, stopped=stopped)
     ill = yield from unwell(journey.subject)

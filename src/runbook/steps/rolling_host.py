@@ -18,6 +18,7 @@ from runbook.model.effects import (
     CommandOutcome,
     Drive,
     Effect,
+    Interrupted,
     Note,
     Say,
     Sleep,
@@ -40,7 +41,7 @@ from runbook.model.units import format_duration
 from runbook.steps.database_gate import row_of
 from runbook.steps.rolling_args import RollingArgs
 from runbook.steps.rolling_crashed import boot_look, boot_of, observing
-from runbook.steps.rolling_draining import draining, undraining
+from runbook.steps.rolling_draining import draining, give_back, owe, undraining
 from runbook.steps.rolling_gating import database_gating, gating
 from runbook.steps.rolling_journey import (
     Journey,
@@ -152,8 +153,10 @@ def _restarting(journey: Journey) -> Drive[Trouble | None]:
     change = journey.subject.manager.restart(journey.timeout_s)
     yield from ask(Say(stage="restarting", text=change.sentence()))
     try:
+        yield from owe(journey, under_way=True)
         outcome = yield from ask(change)
     except (Unreachable, NotStarted, Refused) as error:
+        yield from _owe_no_restart(journey)
         return _untouched(error)
     except (ConnectionLost, CommandFailed) as error:
         return (yield from _find_out(journey, error.message))
@@ -164,6 +167,7 @@ def _restarting(journey: Journey) -> Drive[Trouble | None]:
         return None
     if outcome.exit_code < 0:
         return (yield from _find_out(journey, "the restart command was killed by a signal"))
+    yield from _owe_no_restart(journey)
     return (yield from _explain(journey, outcome))
 
 
@@ -222,6 +226,9 @@ def _look_before(journey: Journey) -> Drive[Trouble | None]:
     journey.boot_id = boot_of(boot)
     journey.first_row = row_of(rows[0]) if rows else {}
     journey.since = journey.first_row.get("now")
+    if (yield from ask(Interrupted())):
+        # What has not been asked for is not asked for any more.
+        return (yield from give_back(journey, "somebody wants the run to stop", stopped=True))
     return None
 
 
@@ -229,6 +236,8 @@ def _note_before(journey: Journey) -> Drive[None]:
     """Keep what a later process needs to tell whether this restart was made."""
     note = {
         "stage": "restarting",
+        # The journal's sentences have no secrets in them, so they may not be compared.
+        "restart_intended": True,
         "before": journey.before,
         "fingerprint": journey.subject.manager.fingerprint(journey.seen),
         "since": journey.since,
@@ -240,6 +249,12 @@ def _note_before(journey: Journey) -> Drive[None]:
         "by_hand": list(journey.subject.by_hand(journey.seen)),
     }
     yield from ask(Note(data=note))
+
+
+def _owe_no_restart(journey: Journey) -> Drive[None]:
+    """The restart said no, or was never made: the way back need not wait for it."""
+    with suppress(StepFailed, Refused):
+        yield from owe(journey)
 
 
 def _untouched(error: DoorError | Refused) -> Trouble:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook.model.effects import Drive, Note, Now, Paid, Say, Sleep, Together, ask
+from runbook.model.effects import CommandOutcome, Drive, Note, Now, Paid, Say, Sleep, Together, ask
 from runbook.model.errors import DoorError, StepFailed
 from runbook.model.plan import Result
 from runbook.model.step import StepContext
 from runbook.steps.draining import Rotation, look_at
 from runbook.steps.rolling_args import RollingArgs
+from runbook.steps.rolling_crashed import AGREEING_LOOKS, AGREEING_PAUSE_S
 from runbook.steps.rolling_draining import debt, put_back
 from runbook.steps.rolling_subject import Subject, subject_of
 
@@ -46,7 +47,7 @@ def _settled(
         yield from ask(Paid(key=debt(subject)))
         return Result(status="ok", summary=f"{subject.host.name} is in rotation already")
     silent = next((sight for sight in sights if sight.place == "unknown"), None)
-    ill = str(silent) if silent is not None else (yield from _not_well(subject))
+    ill = str(silent) if silent is not None else (yield from _not_well(subject, owed["data"]))
     if ill is not None:
         return _still_owed(subject, ill, owed)
     why = yield from put_back(subject, rotation, names)
@@ -56,17 +57,22 @@ def _settled(
     return Result(status="ok", summary=f"{subject.host.name} is back in rotation", touches=undrains)
 
 
-def _not_well(subject: Subject) -> Drive[str | None]:
+def _not_well(subject: Subject, owed: dict[str, Any]) -> Drive[str | None]:
     """Look as often as a gate must pass: why the host is not healthy, or None.
 
     One process must run all the while: a unit in a crash loop is active at most looks. One that
-    has crashed before is watched for the whole settle window.
+    has crashed before is watched for the whole settle window. A restart that was asked for, and
+    may still come, would hit a host that serves: where that cannot be ruled out, it stays out.
     """
     timing, manager = subject.settings.gate, subject.manager
+    looks, pause = max(timing.successes, 2), max(timing.interval, _SHORTEST_PAUSE_S)
+    if owed.get("under_way"):
+        looks, pause = max(looks, AGREEING_LOOKS), max(pause, AGREEING_PAUSE_S)
     began, good, first = (yield from ask(Now())), 0, ""
     while True:
         outcomes = yield from ask(Together(effects=subject.looks()))
         ill = subject.ill(outcomes) or manager.busy(outcomes[0])
+        ill = ill or (yield from _restart_to_come(subject, outcomes[0], owed))
         if ill is not None:
             return ill
         identity = manager.identity(outcomes[0])
@@ -75,10 +81,24 @@ def _not_well(subject: Subject) -> Drive[str | None]:
         good, first = good + 1, identity
         watched = (yield from ask(Now())) - began
         long_enough = not manager.crashed_before(outcomes[0]) or watched >= subject.settings.settle
-        if good >= max(timing.successes, 2) and long_enough:
+        if good >= looks and long_enough:
             return None
         yield from ask(Say(stage="settling", text=f"healthy, look {good}"))
-        yield from ask(Sleep(seconds=max(timing.interval, _SHORTEST_PAUSE_S)))
+        yield from ask(Sleep(seconds=pause))
+
+
+def _restart_to_come(subject: Subject, seen: Any, owed: dict[str, Any]) -> Drive[str | None]:
+    """Say why a restart may still be on its way to the host, or None."""
+    manager, at_work = subject.manager, subject.manager.at_work()
+    if at_work is not None:
+        (working,) = yield from ask(Together(effects=(at_work,)))
+        if isinstance(working, CommandOutcome) and working.ok:
+            return "a restart command is still at work there"
+    if not owed.get("under_way") or manager.unchanged_is_final:
+        return None
+    if manager.standing(seen, str(owed.get("before") or "")).verdict != "unchanged":
+        return None
+    return "its restart was asked for and may still come: the process from before runs"
 
 
 def _still_owed(subject: Subject, why: str, owed: dict[str, Any]) -> Result:

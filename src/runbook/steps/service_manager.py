@@ -148,6 +148,7 @@ def on_host(host: ResolvedHost, argv: tuple[str, ...]) -> str:
         *(("-p", str(ssh.port)) if ssh.port and ssh.port != 22 else ()),
         *(("-J", ssh.jump) if ssh.jump and ssh.jump != "none" else ()),
         *(("-i", ssh.identity_file) if ssh.identity_file else ()),
+        *(("-o", f"UserKnownHostsFile={ssh.known_hosts}") if ssh.known_hosts else ()),
     ]
     words = (shlex.quote(shlex.quote(word)) for word in argv)
     return f"{shlex.join(['ssh', *options, target])} {' '.join(words)}"
@@ -210,7 +211,9 @@ class SystemdUnit:
 
     def restart(self, timeout_s: float) -> RestartUnit:
         """Restart the unit."""
-        return RestartUnit(host=self.host.name, unit=self.unit, timeout_s=timeout_s)
+        return RestartUnit(
+            host=self.host.name, unit=self.unit, timeout_s=timeout_s, sudo=self.host.sudo
+        )
 
     def unfit_for(self, action: Action, seen: UnitState) -> Unfit | None:
         """Judge the unit's name, and what systemd allows."""
@@ -258,7 +261,7 @@ class SystemdUnit:
         limit = seen is not None and start_limit_hit(seen)
         argvs = (
             ("systemctl", "status", "--no-pager", self.unit),
-            (*sudo, "journalctl", "--no-pager", "-n", "50", "-u", self.unit),
+            ("journalctl", "--no-pager", "-n", "50", "-u", self.unit),
             *(((*sudo, "systemctl", "reset-failed", self.unit),) if limit else ()),
             (*sudo, *restart_argv(self.unit)),
         )

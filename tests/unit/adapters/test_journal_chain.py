@@ -281,10 +281,97 @@ def test_a_journal_that_cannot_be_written_says_so_and_keeps_what_waits(path: Pat
     journal.begin(record("r3"), {})
     journal._db.execute("PRAGMA query_only = ON")
     with pytest.raises(DoorError, match="cannot be written"):
-        journal.notice(event(1, "intended"))
+        journal.notice(event(1, "changed"))
     journal._db.execute("PRAGMA query_only = OFF")
     journal.notice(event(2, "intended"))
     kept = journal.run("r3")
     assert kept is not None
     assert [each.data["text"] for each in kept.events] == ["1", "2"]
     assert list(journal.verify()) == []
+
+
+@pytest.mark.parametrize("kind", ["intended", "owed"])
+def test_what_was_refused_because_it_could_not_be_kept_is_never_kept(
+    path: Path, kind: Kind
+) -> None:
+    """It was not done; a row that comes later would say that it may have been."""
+    journal = SqliteJournal(path)
+    journal.begin(record("r3"), {})
+    journal.notice(event(1))
+    journal._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(DoorError, match="cannot be written"):
+        journal.notice(event(2, kind))
+    journal._db.execute("PRAGMA query_only = OFF")
+    journal.close()
+    kept = SqliteJournal(path).run("r3")
+    assert kept is not None
+    assert [each.data["text"] for each in kept.events] == ["1"]
+
+
+def test_a_run_is_open_again_once_it_was_resumed_and_not_before(path: Path) -> None:
+    journal = SqliteJournal(path)
+    journal.begin(record("r3"), {})
+    journal.end("r3", "waiting", 2.0)
+    journal.take_up("r3")
+    assert journal.runs()[0].status == "waiting"
+    journal.notice(event(1, "resumed"))
+    assert journal.runs()[0].status == "running"
+
+
+@pytest.mark.parametrize("damage", ["{", "[]"])
+def test_a_damaged_event_is_told_as_one(path: Path, damage: str) -> None:
+    journal = SqliteJournal(path)
+    journal.begin(record("r3"), {})
+    journal.notice(event(1, "intended"))
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE events SET data = ?", (damage,))
+    with pytest.raises(DoorError, match="not as it was written") as caught:
+        journal.run("r3")
+    assert "runs verify" in (caught.value.hint or "")
+    journal._seen = 0
+    with pytest.raises(DoorError, match="not as it was written"):
+        journal.news()
+
+
+def owing(journal: SqliteJournal, run_id: str, *kinds: Kind) -> None:
+    """Keep a run that ended long ago, and what it came to owe and paid."""
+    journal.begin(record(run_id), {})
+    for kind in kinds:
+        journal.notice(Event(kind=kind, at=1.0, task="t", data={"key": "undrain web-1"}))
+    journal.end(run_id, "failed", 2.0)
+
+
+def test_pruning_keeps_what_still_owes(path: Path) -> None:
+    journal = SqliteJournal(path)
+    owing(journal, "paid", "owed", "paid")
+    owing(journal, "owes", "owed", "paid", "owed")
+    journal.prune(50.0)
+    assert [run.run_id for run in journal.runs()] == ["owes"]
+
+
+def test_pruning_locks_nobody_out_for_long(path: Path) -> None:
+    """The file is not written anew, and a few runs at a time are forgotten."""
+    journal = SqliteJournal(path)
+    for number in range(45):
+        owing(journal, f"n{number}")
+    asked: list[str] = []
+    journal._db.set_trace_callback(asked.append)
+    assert journal.prune(50.0) == 47
+    assert not any("VACUUM" in each.upper() for each in asked)
+    assert asked.count("BEGIN IMMEDIATE") == 3
+
+
+def test_what_must_precede_a_change_waits_longer_for_another_process(path: Path) -> None:
+    journal = SqliteJournal(path, busy_s=0.05, patient_s=7.0)
+    journal.begin(record("r3"), {})
+    asked: list[str] = []
+    journal._db.set_trace_callback(asked.append)
+    journal.notice(event(1, "changed"))
+    assert not any("busy_timeout" in each for each in asked)
+    journal.notice(event(2, "intended"))
+    waits = [each for each in asked if "busy_timeout" in each or "BEGIN" in each]
+    assert waits[1:] == [
+        "PRAGMA busy_timeout = 7000",
+        "BEGIN IMMEDIATE",
+        "PRAGMA busy_timeout = 50",
+    ]

@@ -32,6 +32,7 @@ FLEET = Fleet(
         {
             "version": 1,
             "hosts": {"me": {"connection": "local"}, "alias": {"connection": "local"}},
+            "services": {"shop": {"hosts": "me, alias"}},
             "databases": {
                 "db": {"host": "me", "connect": {"host": "localhost", "port": 5433, "user": "x"}}
             },
@@ -147,6 +148,48 @@ def test_a_stolen_lock_is_lost_to_its_holder(tmp_path: Path) -> None:
         assert second.taken()["from"].startswith("ada@here for P1: run run-1, since")
         assert second.lost() is None
         assert "it was taken over by bob@here for P1: run run-2" in (first.lost() or "")
+
+
+def test_who_was_robbed_touches_nothing_more(tmp_path: Path) -> None:
+    """Its next task would take the lock anew, as soon as the thief has given it back."""
+    ours = locks(tmp_path)
+    with (
+        ours.hold("host", "me", "run-1"),
+        locks(tmp_path, who="bob@here", steal=True).hold("host", "me", "run-2"),
+    ):
+        pass
+    with pytest.raises(Locked, match="host me is no longer its own: it was taken over") as caught:
+        ours.hold("database", "db", "run-1").__enter__()
+    assert "speak with them" in (caught.value.hint or "")
+
+
+def test_a_lock_that_was_only_cut_off_costs_the_run_nothing(tmp_path: Path) -> None:
+    ours = locks(tmp_path)
+    with ours.hold("host", "me", "run-1") as held:
+        cut(held)
+    with ours.hold("host", "me", "run-1") as again:
+        assert again.lost() is None
+
+
+def test_a_service_is_rolled_by_one_run_at_a_time(tmp_path: Path) -> None:
+    """Two runs on different hosts would each count the other's hosts as up."""
+    with locks(tmp_path).hold("service", "shop", "run-1") as held:
+        assert held.taken() == {"lock": "service shop", "how": "taken"}
+        with pytest.raises(Locked, match="service shop is held by ada@here"):
+            locks(tmp_path).hold("service", "shop", "run-2").__enter__()
+        with locks(tmp_path).hold("host", "me", "run-2"):
+            pass  # one host of it is another thing
+
+
+def test_a_service_that_was_taken_over_is_left_at_once(tmp_path: Path) -> None:
+    ours = locks(tmp_path)
+    thief = locks(tmp_path, who="bob@here", steal=True)
+    with (
+        ours.hold("service", "shop", "run-1"),
+        thief.hold("service", "shop", "run-2"),
+        pytest.raises(Locked, match="service shop is no longer its own"),
+    ):
+        ours.hold("host", "me", "run-1").__enter__()
 
 
 def test_a_lock_whose_connection_was_cut_is_taken_again(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runbook.cli.main import run
+from unit.adapters.test_target_locks import THEIRS, another
 
 GOOD = """\
 version: 1
@@ -138,13 +139,43 @@ def test_a_service_that_is_not_there(call) -> None:  # type: ignore[no-untyped-d
     assert "did you mean 'shop'?" in said.err
 
 
+def test_a_target_that_somebody_else_has_locked_is_exit_code_5(  # type: ignore[no-untyped-def]
+    call, tmp_path: Path
+) -> None:
+    touch = "command: {hosts: here, argv: [touch, done]}"
+    (tmp_path / "touch.yaml").write_text(f"version: 1\nname: t\nsteps: [{{name: t, {touch}}}]\n")
+    locks = tmp_path / "state" / "locks"
+    locks.mkdir(parents=True)
+    holder = another(locks, THEIRS)
+    try:
+        here = "version: 1\nhosts: {here: {connection: local}}\n"
+        said = call("run", "touch.yaml", "--yes", inventory=here)
+    finally:
+        holder.communicate()
+    assert said.code == 5
+    assert "host here is held by bob@desk for P7" in said.out
+    assert not (tmp_path / "done").exists()
+
+
 def test_two_remedies_at_once(call) -> None:  # type: ignore[no-untyped-def]
     said = call("remediate", "db", "--rolling-restart", "--terminate-idle")
     assert said.code == 2
     assert "choose one" in said.err
 
 
-@pytest.mark.parametrize("param", ["headroom", "=3", "headroom=0%", "headroom=x", "headrom=3%"])
+@pytest.mark.parametrize(
+    "param",
+    [
+        "headroom",
+        "=3",
+        "headroom=0%",
+        "headroom=x",
+        "headrom=3%",
+        # Bytes that are no text; and a value is data, nothing in it is looked up.
+        "headroom=\udcff",
+        "headroom=${host.name}",
+    ],
+)
 def test_a_bad_parameter(call, param: str) -> None:  # type: ignore[no-untyped-def]
     said = call("remediate", "db", "--terminate-idle", "--dry-run", "-p", param)
     assert said.code == 2

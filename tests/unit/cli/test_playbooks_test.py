@@ -35,7 +35,7 @@ steps:
     command: {hosts: "${target}", argv: [shopctl, reload]}
     on_failure:
       - name: tell
-        notify: {message: it failed, webhook: "https://hooks.example/T0/B0"}
+        notify: {message: it failed, webhook: "https://hooks.example/oncall"}
   - name: look again
     retry: {times: 3, delay: 10s, until: result.exit_code == 0}
     shell: {hosts: web-1, line: curl -f localhost, read_only: true}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import resource
+import select
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +19,34 @@ from typing import Any
 import pytest
 
 from conformance.harness import Workshop
+from runbook.adapters.locks import FileLocks
+
+
+class Terminal:
+    """A command at a terminal: what it has shown, and somebody who types."""
+
+    def __init__(self, process: subprocess.Popen[str], ours: int) -> None:
+        self._process, self._ours, self._shown = process, ours, ""
+
+    def see(self, text: str) -> None:
+        """Wait until this is on the screen."""
+        until = time.monotonic() + 60
+        while text not in self._shown:
+            assert time.monotonic() < until, self._shown
+            if select.select([self._ours], [], [], 0.2)[0]:
+                self._shown += os.read(self._ours, 65_536).decode()
+
+    def type(self, line: str) -> None:
+        """Type a line."""
+        os.write(self._ours, line.encode() + b"\n")
+
+    def end(self) -> tuple[int, str]:
+        """Return the exit code and all that was shown."""
+        with contextlib.suppress(OSError):  # the terminal's other side is closed
+            while text := os.read(self._ours, 65_536):
+                self._shown += text.decode()
+        os.close(self._ours)
+        return self._process.wait(60), self._shown
 
 
 class Desk:
@@ -23,24 +54,33 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.shop = Workshop(folder)
-        self._env = {**os.environ, "RUNBOOK_STATE": str(folder / "state"), "NO_COLOR": "1"}
+        self.env = {**os.environ, "RUNBOOK_STATE": str(folder / "state"), "NO_COLOR": "1"}
         self.journal = folder / "state" / "journal.db"
 
     def playbook(self, *names: str, before: str = "") -> str:
         """Write a playbook and return its path."""
         return self.shop.playbook(*names, before=before)[1].playbook
 
-    def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
-        """Begin a command without a terminal."""
+    def start(
+        self, *words: str, tty: int | None = None, env: dict[str, str] | None = None, **more: Any
+    ) -> subprocess.Popen[str]:
+        """Begin a command, without a terminal unless one is given."""
         return subprocess.Popen(
             [sys.executable, "-m", "runbook", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL if tty is None else tty,
+            stdout=subprocess.PIPE if tty is None else tty,
+            stderr=subprocess.PIPE if tty is None else tty,
             text=True,
-            env=self._env,
+            env={**self.env, **(env or {})},
             **more,
         )
+
+    def at_terminal(self, *words: str) -> Terminal:
+        """Begin a command at a terminal of its own."""
+        ours, theirs = pty.openpty()
+        process = self.start(*words, tty=theirs)
+        os.close(theirs)
+        return Terminal(process, ours)
 
     def run(self, *words: str, **more: Any) -> tuple[int, str, str]:
         """Run a command to its end: exit code, stdout, stderr."""
@@ -150,11 +190,18 @@ def test_without_a_terminal_a_change_waits_and_is_approved_from_elsewhere(desk: 
     assert desk.status() == "waiting"
     assert desk.run("runs", "resume", "last")[0] == 6
     code, _, err = desk.run("runs", "approve", "last", "--hash", "ffff")
-    assert (code, "not ffff" in err) == (2, True)
-    code, out, err = desk.run("runs", "approve", "last", "--comment", "go")
+    assert (code, "too short to bind" in err) == (2, True)
+    code, _, err = desk.run("runs", "approve", "last", "--hash", "ffffffff")
+    assert (code, "not ffffffff" in err) == (2, True)
+    code, _, err = desk.run("runs", "approve", "last", "--hash", "")
+    assert (code, "too short to bind" in err) == (2, True)
+    code, _, err = desk.run("runs", "approve", "last")
+    assert (code, "no terminal to ask at" in err) == (3, True)
+    assert desk.status() == "waiting"
+    code, out, err = desk.run("runs", "approve", "last", "--comment", "go", "--yes")
     assert (code, "Approved" in out) == (0, True)
     assert "program.py" in err
-    assert desk.run("runs", "approve", "last")[0] == 2
+    assert desk.run("runs", "approve", "last", "--yes")[0] == 2
     assert desk.run("runs", "resume", "last")[0] == 0
     assert desk.shop.said() == ["begin one", "end one"]
     shown = desk.run("runs", "show", "last")[1]
@@ -164,7 +211,7 @@ def test_without_a_terminal_a_change_waits_and_is_approved_from_elsewhere(desk: 
 
 def test_a_no_from_elsewhere_ends_it_before_anything_changed(desk: Desk) -> None:
     desk.begin(desk.playbook("one"))
-    assert desk.run("runs", "approve", "last", "--deny")[0] == 0
+    assert desk.run("runs", "approve", "last", "--deny", "--yes")[0] == 0
     assert desk.run("runs", "resume", "last")[0] == 3
     assert desk.shop.said() == []
 
@@ -245,3 +292,172 @@ def test_the_json_of_a_waiting_run_says_so(desk: Desk) -> None:
     assert code == 6
     said = json.loads(out)
     assert (said["status"], said["owed"]) == ("waiting", [])
+
+
+# ---- two people, one run -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", ["--again", "--done"])
+def test_what_somebody_else_did_meanwhile_is_not_done_again(desk: Desk, choice: str) -> None:
+    """Both see the doubt and are asked; the second answers when the first has had it done."""
+    desk.die_in(desk.playbook("one"), "one")
+    words = ("runs", "resume", "last", choice, "one/act/here")
+    first = desk.at_terminal("runs", "resume", "last", "--again", "one/act/here")
+    second = desk.at_terminal(*words)
+    for each in (first, second):
+        each.see("Go on with it?")
+    first.type("y")
+    assert first.end()[0] == 0
+    second.type("y")
+    code, shown = second.end()
+    assert (code, "has gone on since it was looked at here: done now" in shown) == (3, True), shown
+    assert desk.shop.said().count("begin one") == 2
+    assert desk.status() == "done"
+
+
+def test_an_answer_at_a_terminal_is_asked_for(desk: Desk) -> None:
+    desk.begin(desk.playbook("one"))
+    for typed, code, status in (("", 3, "waiting"), ("y", 0, "waiting")):
+        terminal = desk.at_terminal("runs", "approve", "last")
+        terminal.see("Approve it? [y/N]")
+        terminal.type(typed)
+        ended, shown = terminal.end()
+        assert (ended, desk.status()) == (code, status), shown
+        assert "program.py" in shown
+    assert desk.run("runs", "resume", "last")[0] == 0
+
+
+def test_who_answers_is_not_what_the_environment_says(desk: Desk) -> None:
+    before = "  - name: go\n    approve: {prompt: 'Shall it?', by: [boss]}\n"
+    assert desk.begin(desk.playbook("one", before=before), "--yes")[0] == 6
+    lie = {"LOGNAME": "boss", "USER": "boss", "SUDO_USER": "boss", "SUDO_UID": "1"}
+    code, _, err = desk.run("runs", "approve", "last", "--yes", env=lie)
+    assert (code, "not" in err, "to answer" in err) == (2, True, True), err
+    assert desk.status() == "waiting"
+
+
+# ---- signals at the end ------------------------------------------------------------------------
+
+#: The command, with a door that is told to close by a signal to ourselves.
+CLOSING = """
+import os, signal, sys
+import runbook.doors
+close = runbook.doors.HostRouter.close
+def told(self):
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    close(self)
+runbook.doors.HostRouter.close = told
+from runbook.cli.main import run
+sys.exit(run(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_connections_are_closed_takes_no_last_word(desk: Desk, name: str) -> None:
+    playbook = Path(desk.playbook("one"))
+    playbook.write_text(playbook.read_text().replace('"python3"', '"false"'))
+    words = ["run", str(playbook), "-i", str(desk.shop.inventory), "--yes"]
+    ran = subprocess.run(
+        [sys.executable, "-c", CLOSING, name, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=desk.env,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert "FAILED" in ran.stdout
+    assert "To go on with it" in ran.stdout
+    assert f"{name}: the run is over" in ran.stderr
+    assert desk.status() == "failed"
+
+
+# ---- another inventory -------------------------------------------------------------------------
+
+SERVICE = """\
+version: 1
+hosts:
+  here: {connection: local, sudo: false, groups: [web], address: 127.0.0.1}
+  lb: {connection: local, sudo: false, address: 127.0.0.2}
+services:
+  shop:
+    hosts: web
+    manager: {command: {restart: ["true"], status: ["echo", "7"]}}
+    gates: [{command: {argv: ["true"]}}]
+    rolling: {batches: [1], min_available: 0, settle: 0s}
+    drain: {command: {on: lb, drain: ["true"], undrain: ["true"], status: ["true"]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "named"),
+    [
+        ('argv: ["true"]', 'argv: ["false"]', "service shop"),
+        ("127.0.0.1}", "127.0.0.3}", "host here"),
+        ('undrain: ["true"]', 'undrain: ["false"]', "service shop"),
+        ("127.0.0.2", "127.0.0.4", "host lb"),
+    ],
+)
+def test_an_answer_holds_for_what_the_inventory_said(
+    desk: Desk, was: str, now: str, named: str
+) -> None:
+    """Approved for one gate, one address, one way out of rotation: not for another."""
+    playbook = desk.shop.folder / "roll.yaml"
+    playbook.write_text(
+        "version: 1\nname: roll\nsteps:\n  - name: Roll\n    rolling: {service: shop}\n"
+    )
+    desk.shop.inventory.write_text(SERVICE)
+    code, out, err = desk.begin(str(playbook))
+    assert code == 6, out + err
+    assert desk.run("runs", "approve", "last", "--yes")[0] == 0
+    assert was in SERVICE
+    desk.shop.inventory.write_text(SERVICE.replace(was, now, 1))
+    code, _, err = desk.run("runs", "resume", "last")
+    assert (code, "is no longer the one that was begun" in err, named in err) == (3, True, True), (
+        err
+    )
+    assert desk.status() == "waiting"
+
+
+def test_what_a_run_has_nothing_to_do_with_may_change(desk: Desk) -> None:
+    assert desk.begin(desk.playbook("one"))[0] == 6
+    assert desk.run("runs", "approve", "last", "--yes")[0] == 0
+    text = desk.shop.inventory.read_text()
+    desk.shop.inventory.write_text(text + "  other: {address: 127.0.0.7}\n")
+    code, _, err = desk.run("runs", "resume", "last")
+    assert code == 0, err
+
+
+def test_a_resume_that_finds_no_lock_leaves_the_run_as_it_was(desk: Desk) -> None:
+    """It waits still, and may still be answered."""
+    playbook = desk.shop.folder / "roll.yaml"
+    playbook.write_text(
+        "version: 1\nname: roll\nsteps:\n  - name: Roll\n    rolling: {service: shop}\n"
+    )
+    desk.shop.inventory.write_text(SERVICE)
+    assert desk.begin(str(playbook))[0] == 6
+    locks = FileLocks(desk.journal.parent / "locks", who="ada@desk", incident=None)
+    with locks.hold("service shop", "another"):
+        code, _, err = desk.run("runs", "resume", "last")
+    assert (code, "ada@desk" in err) == (5, True), err
+    [record] = json.loads(desk.run("runs", "list", "--format", "json")[1])
+    assert (record["status"], record["ended_at"]) == ("waiting", None)
+    assert desk.run("runs", "verify", "last")[0] == 0
+    assert desk.run("runs", "approve", "last", "--yes")[0] == 0
+
+
+# ---- a damaged journal -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "{}"])
+def test_a_damaged_event_is_told_and_is_no_traceback(desk: Desk, damage: str) -> None:
+    desk.begin(desk.playbook("one"))
+    with sqlite3.connect(desk.journal) as db:
+        db.execute("UPDATE events SET data = ? WHERE kind = 'task_finished'", (damage,))
+    for words in (("show", "last"), ("resume", "last", "--yes")):
+        code, _, err = desk.run("runs", *words)
+        assert (code, "is not as it was written" in err, "Traceback" in err) == (1, True, False), (
+            err
+        )
+        assert "runs verify" in err

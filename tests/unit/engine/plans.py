@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from runbook.engine.asking import confirmed_by
 from runbook.engine.book import Ledger
 from runbook.engine.decide import CURRENT, decide
 from runbook.model.plan import (
@@ -99,6 +100,9 @@ class History:
         self.owed = list(owed)
         self._owes = owes or {}
         self.answers = dict(answers or {})
+        #: The plan's questions that were answered with yes, and all their lines.
+        self.yes: list[Confirm] = []
+        self.confirmed: frozenset[str] = frozenset()
         self._plan, self._world, self._answer = played, world, answer
 
     def play(self) -> Finish:
@@ -113,7 +117,11 @@ class History:
                     self._perform(tasks)
                 case Confirm() as confirm:
                     self.asked.append(confirm)
-                    given[confirm.key] = self.answers.get(confirm.key, self._answer)
+                    yes = self.answers.get(confirm.key, self._answer)
+                    given[confirm.key] = yes
+                    self.confirmed |= confirmed_by(confirm, yes=yes)
+                    if yes and confirm.kind == "plan":
+                        self.yes.append(confirm)
                 case Finish() as finish:
                     return finish
         raise AssertionError("the plan does not come to an end")
@@ -121,9 +129,23 @@ class History:
     def decide(self, given: Mapping[str, bool]) -> Command:
         """Decide twice, from the ledger and from a plain mapping in another order: it is one."""
         stop = self.interrupt_after is not None and len(self.performed) >= self.interrupt_after
-        command = decide(self._plan, self.results, given, interrupted=stop, owed=tuple(self.owed))
+        command = decide(
+            self._plan,
+            self.results,
+            given,
+            interrupted=stop,
+            owed=tuple(self.owed),
+            confirmed=self.confirmed,
+        )
         turned = dict(reversed(list(self.results.items())))
-        again = decide(self._plan, turned, given, interrupted=stop, owed=tuple(reversed(self.owed)))
+        again = decide(
+            self._plan,
+            turned,
+            given,
+            interrupted=stop,
+            owed=tuple(reversed(self.owed)),
+            confirmed=self.confirmed,
+        )
         assert again == command, "what is decided hangs on more than what happened"
         return command
 

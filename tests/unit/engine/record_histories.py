@@ -16,6 +16,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from runbook.engine.asking import confirmed_by
 from runbook.engine.decide import decide
 from runbook.model.plan import (
     Command,
@@ -75,14 +76,24 @@ def told(command: Command) -> dict[str, Any]:
 def record(scene: Scene) -> dict[str, Any]:
     """Play a scene to its end; note what was decided at each moment, with and without Ctrl-C."""
     results, answers, owed = dict(scene.results), dict(scene.answered), list(scene.owed)
+    confirmed: frozenset[str] = frozenset()
     moves: list[dict[str, Any]] = []
     news: dict[str, Result] = dict(results)
     performs = 0
     for _ in range(_LONGEST):
         stop = scene.interrupt_after is not None and performs >= scene.interrupt_after
         known = {"answers": dict(answers), "owed": [lean(item) for item in owed]}
+        if scene.plan.engine > 1:
+            known["confirmed"] = sorted(confirmed)
         said = {
-            flag: decide(scene.plan, results, answers, interrupted=flag, **_owing(owed))
+            flag: decide(
+                scene.plan,
+                results,
+                answers,
+                interrupted=flag,
+                confirmed=confirmed,
+                **_owing(owed),
+            )
             for flag in (False, True)
         }
         moves.append(
@@ -100,9 +111,10 @@ def record(scene: Scene) -> dict[str, Any]:
                 news = {task.key: scene.world(task) for task in tasks}
                 results |= news
                 owed = _owed_after(scene, owed, tasks, news)
-            case Confirm(key=key):
+            case Confirm(key=key) as confirm:
                 news = {}
                 answers[key] = scene.answers.get(key, True)
+                confirmed |= confirmed_by(confirm, yes=answers[key])
             case Finish():
                 plan = {**lean(scene.plan), "nodes": [lean(node) for node in scene.plan.nodes]}
                 return {"plan": json.loads(json.dumps(plan)), "moves": moves}
@@ -138,7 +150,12 @@ def replay(history: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, A
         ]
         for name, flag in (("command", False), ("interrupted", True)):
             command = decide(
-                plan, results, move.get("answers", {}), interrupted=flag, **_owing(owed)
+                plan,
+                results,
+                move.get("answers", {}),
+                interrupted=flag,
+                confirmed=move.get("confirmed", ()),
+                **_owing(owed),
             )
             pairs.append((move[name], told(command)))
     return pairs

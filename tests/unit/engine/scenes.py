@@ -340,6 +340,16 @@ SCENES: dict[str, Callable[[], Scene]] = {
         world=scripted(),
         answers={"y/confirm": False},
     ),
+    "on-failure-of-an-include": lambda: Scene(
+        plan=plan(
+            single_node("inc.a", scope="inc"),
+            _after("inc.tell", "inc.a", scope="inc"),
+            _after("undo", "inc"),
+            single_node("x", changes=True),
+            _always("tidy"),
+        ),
+        world=scripted({"inc.a/act/db": result("failed")}),
+    ),
     "approval": lambda: Scene(
         plan=plan(
             single_node("ok", flow="approval", args={"prompt": "May it?", "by": ["ada"]}),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runbook.engine.asking import confirmed_by
 from runbook.engine.book import Ledger
 from runbook.engine.decide import decide
 from runbook.model.plan import Confirm, Finish, Perform, Plan
@@ -18,6 +19,7 @@ from unit.engine.scenes import scripted
 def lines_of_a_run(made: Plan) -> int:
     """Play a plan in which all goes well; return how many lines of the engine it took to decide."""
     results, answers, counted = Ledger(), dict[str, bool](), 0
+    confirmed: frozenset[str] = frozenset()
 
     def trace(frame: FrameType, what: str, _: Any) -> Any:
         nonlocal counted
@@ -29,14 +31,15 @@ def lines_of_a_run(made: Plan) -> int:
         before = sys.gettrace()
         sys.settrace(trace)
         try:
-            command = decide(made, results, answers)
+            command = decide(made, results, answers, confirmed=confirmed)
         finally:
             sys.settrace(before)
         match command:
             case Perform(tasks=tasks):
                 results |= {task.key: world(task) for task in tasks}
-            case Confirm(key=key):
+            case Confirm(key=key) as confirm:
                 answers[key] = True
+                confirmed |= confirmed_by(confirm, yes=True)
             case Finish(status=status):
                 assert status == "done"
                 return counted

@@ -44,6 +44,16 @@ def test_arguments_are_filled_in_when_the_task_is_made() -> None:
     }
 
 
+def test_what_a_host_printed_is_never_a_template() -> None:
+    said = {"look/act/db": result(data={"stdout": "curl ${host.address}"})}
+    node = single_node("b", args={"argv": ["echo", "${steps.look.stdout}", "${host.name}"]})
+    history, finish = played(plan(look(), node), said)
+    assert history.begun() == ["look/act/db"]
+    assert finish.reason == (
+        "b: what an earlier step said holds ${host.address}, which this step would fill in"
+    )
+
+
 def test_a_change_is_prepared_and_made_with_the_same_arguments() -> None:
     made = plan(look(), single_node("x", changes=True, args={"say": "${steps.look.name}"}))
     history, _ = played(made)
@@ -75,9 +85,9 @@ def test_a_step_that_is_left_out_needs_no_arguments() -> None:
 
 
 def test_a_result_is_never_filled_in_twice() -> None:
-    script = {"look/act/db": result(data={"name": "${steps.look.rows} ${host.name}"})}
+    script = {"look/act/db": result(data={"name": "${steps.look.rows} ${HOME}"})}
     history, _ = played(plan(look(), single_node("b", args={"say": "${steps.look.name}"})), script)
-    assert history.tasks["b/act/db"].args == {"say": "${steps.look.rows} ${host.name}"}
+    assert history.tasks["b/act/db"].args == {"say": "${steps.look.rows} ${HOME}"}
 
 
 def test_what_hangs_on_an_assumed_answer_is_not_exercised() -> None:
@@ -188,3 +198,89 @@ def test_what_an_include_leaves_out_is_not_asked_any_further() -> None:
     why = why_not_run(made, made.nodes[1], History(made, scripted()).results)
     assert why is not None
     assert why.summary == "not run: 1 == 2 and params.gone.x == 1 does not hold"
+
+
+def test_a_files_content_stays_as_it_is() -> None:
+    args = {"content": "say ${steps.look.name} ${steps.gone}", "path": "/${steps.look.name}"}
+    node = single_node("put", changes=True, args=args, verbatim=("content",))
+    history, finish = played(plan(look(), node))
+    assert finish.status == "done"
+    for key in ("put/prepare/db", "put/act/db"):
+        assert history.tasks[key].args == {"content": args["content"], "path": "/shop"}
+
+
+# ---- what was taken out as a secret --------------------------------------------------------
+
+HOLED = {
+    "look/act/db": result(
+        data={"stdout": "password=…", "rows": [{"n": 7, "note": "…"}], "exit_code": 0},
+        masked=("/stdout", "/rows/0/note"),
+    )
+}
+TAKEN_OUT = "holds something that was taken out as a secret"
+
+
+@pytest.mark.parametrize("path", ["stdout", "rows", "rows[0]", "rows[0].note"])
+def test_what_was_taken_out_becomes_no_content(path: str) -> None:
+    args = {"content": ["a", {"b": f"x ${{steps.look.{path}}}"}]}
+    made = plan(look(), single_node("x", changes=True, args=args), single_node("y", changes=True))
+    history, finish = played(made, HOLED)
+    assert history.begun() == ["look/act/db"]
+    assert finish.status == "refused"
+    assert finish.reason == f"x: steps.look.{path} {TAKEN_OUT}"
+    assert "read it on the host in one step" in finish.hint
+
+
+@pytest.mark.parametrize("path", ["rows[0].n", "exit_code", "status", "summary"])
+def test_what_stands_beside_it_may_be_used(path: str) -> None:
+    args = {"content": f"${{steps.look.{path}}}"}
+    assert played(plan(look(), single_node("x", args=args)), HOLED)[1].status == "done"
+
+
+@pytest.mark.parametrize("verb", ["notify", "set"])
+def test_people_may_read_what_is_left_of_it(verb: str) -> None:
+    node = single_node("x", verb=verb, args={"message": "${steps.look.stdout}"})
+    assert played(plan(look(), node), HOLED)[1].status == ("done" if verb == "notify" else "failed")
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "steps.look.stdout == 'x'",
+        "steps.look.stdout.contains('x')",
+        "steps.look['stdout'] == 'x' || true",
+        "size(steps.look.rows) == 1",
+        "steps.look.rows[0].note == 'x'",
+        "steps.look.rows[int('0')].n == 7",
+        "[steps.look].exists(l, l.stdout == 'x')",
+    ],
+)
+def test_no_condition_is_held_against_the_hole(when: str) -> None:
+    history, finish = played(plan(look(), single_node("x", changes=True, when=when)), HOLED)
+    assert history.begun() == ["look/act/db"]
+    assert finish.status == "failed"
+    assert TAKEN_OUT in finish.reason
+    assert "read it on the host" in finish.hint
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["steps.look.exit_code == 0", "steps.look.rows[0].n == 7", "steps.look.status.size() == 2"],
+)
+def test_a_condition_may_ask_for_what_is_whole(when: str) -> None:
+    history, finish = played(plan(look(), single_node("x", when=when)), HOLED)
+    assert (finish.status, "x/act/db" in history.tasks) == ("done", True)
+
+
+def test_of_several_targets_and_of_items_it_is_known_where() -> None:
+    holed = result(data={"out": "…", "n": 1}, masked=("/out",))
+    script = {"look/act/a": result(data={"out": "x", "n": 1}), "look/act/b": holed}
+    two = look(targets=("a", "b"))
+    for path, status in (("a.out", "done"), ("b.out", "failed"), ("b.n", "done")):
+        node = single_node("x", args={"say": f"${{steps.look.targets.{path}}}"})
+        assert played(plan(two, node), script)[1].status == status, path
+    looped = single_node("l[a]", save="look", loop="l", item="a")
+    for path, status in (("out", "failed"), ("n", "done")):
+        node = single_node("x", when=f"steps.look.items['a'].{path} != 'y'")
+        script = {"l[a]/act/db": holed}
+        assert played(plan(looped, node), script)[1].status == status, path

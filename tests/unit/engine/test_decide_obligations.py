@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,6 +89,17 @@ def test_on_a_resume_what_the_crash_cut_off_is_settled_first() -> None:
         "roll/restart/web-2",
     ]
     assert finish.status == "done"
+
+
+def test_what_is_under_way_is_left_to_its_own_task_and_settled_at_the_end() -> None:
+    """The restart may still come: the host looks itself, and pays."""
+    coming = replace(debt(), data={"under_way": True})
+    history, finish = rolled({}, owed=(coming,))
+    assert history.begun().index(ROLL) < history.begun().index(SETTLE)
+    assert finish.status == "done"
+    bad = {"roll/preflight/web-0": result("refused")}
+    history, _ = rolled(bad, owed=(coming,))  # its turn never comes
+    assert history.begun()[-1] == SETTLE
 
 
 def test_what_was_settled_at_first_and_is_owed_anew_is_settled_again() -> None:

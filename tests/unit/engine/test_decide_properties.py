@@ -92,6 +92,9 @@ def plans(draw: st.DrawFn) -> Plan:
             changes = draw(st.booleans())
             key = f"after-{node.key}-{which}"
             nodes.append(single_node(key, changes=changes, role="on_failure", of=node.key))
+            if draw(st.booleans()):
+                nested = single_node(f"{key}-x", changes=True, role="on_failure", of=key)
+                nodes.append(nested)
     always = draw(st.lists(st.booleans(), max_size=2))
     nodes += [single_node(f"a{n}", changes=c, role="always") for n, c in enumerate(always)]
     made = plan(*nodes, size=1, rehearsal=draw(st.integers(0, 4)) == 0)
@@ -178,7 +181,9 @@ class Watched(History):
         for task in tasks:
             node = self.nodes[task.node]
             if task.changes and not self.made.rehearsal and task.phase != "settle":
-                assert self.given.get("confirm"), "a change before the plan's yes"
+                assert any(set(task.shown) <= set(yes.touches) for yes in self.yes), (
+                    "a change that no yes stands for"
+                )
                 if node.confirm:
                     assert self.given.get(f"{node.key}/confirm"), "a change before the step's yes"
             if self.stopped():
@@ -239,6 +244,7 @@ class Watched(History):
                 interrupted=self.interrupt_after is not None
                 and len(self.performed) >= self.interrupt_after,
                 owed=tuple(finals.values()),
+                confirmed=self.confirmed,
             )
             == finish
         ), "something after the end"

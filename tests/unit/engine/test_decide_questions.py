@@ -146,9 +146,107 @@ def test_without_approval_nothing_goes_on() -> None:
     made = plan(approve(prompt="Restart?"), single_node("x", changes=True))
     history, finish = played(made, answers={"ok/approval": False})
     assert (finish.status, finish.reason) == ("refused", "ok: not approved")
-    assert history.begun() == []
+    assert history.begun() == ["x/prepare/db"]
     assert history.asked[0].expires_s is None
     assert history.asked[0].by == ()
+
+
+def test_an_approval_before_the_first_change_shows_what_it_stands_for() -> None:
+    made = plan(approve(prompt="?"), single_node("x", changes=True), rolling_node(2, (1, 1)))
+    history, finish = played(made)
+    assert finish.status == "done"
+    assert history.asked[0].kind == "approval"
+    lines = ("touch db", "restart web-0", "restart web-1")
+    assert history.asked[0].touches == lines
+    script = {"x/prepare/db": result(touches=("touch another",))}
+    other = History(made, scripted(script))
+    other.play()
+    assert other.asked[0].hash != history.asked[0].hash
+
+
+def test_nobody_is_asked_to_approve_what_cannot_be_done() -> None:
+    made = plan(approve(prompt="?"), single_node("x", changes=True))
+    history = History(made, scripted({"x/prepare/db": result("refused")}))
+    assert history.play().status == "refused"
+    assert history.asked == []
+
+
+# ---- a yes stands for what was shown -----------------------------------------------------------
+
+
+def two_lines() -> Plan:
+    """Return an include whose look fails: its own step follows, then the including step's."""
+    return plan(
+        single_node("inc.look", scope="inc"),
+        single_node("inc.first", changes=True, role="on_failure", of="inc.look", scope="inc"),
+        single_node("second", changes=True, role="on_failure", of="inc"),
+        single_node("later", changes=True),
+        single_node("of-later", changes=True, role="on_failure", of="later"),
+        single_node("tidy", changes=True, role="always"),
+    )
+
+
+def lines_of(*keys: str) -> dict[str, Any]:
+    """Return looks that show a line for each step."""
+    return {f"{key}/prepare/db": result(touches=(f"line of {key}",)) for key in keys}
+
+
+def test_all_that_may_follow_a_failure_is_shown_before_any_of_it_acts() -> None:
+    script = lines_of("inc.first", "second", "tidy", "later", "of-later")
+    history = History(two_lines(), scripted({**script, "inc.look/act/db": result("failed")}))
+    assert history.play().status == "failed"
+    (question,) = history.asked
+    assert question.touches == ("line of inc.first", "line of second", "line of tidy")
+    acted = [key for key in history.begun() if key.endswith("/act/db")]
+    assert acted == ["inc.look/act/db", "inc.first/act/db", "second/act/db", "tidy/act/db"]
+
+
+def test_what_may_follow_what_follows_is_shown_with_it() -> None:
+    made = plan(
+        single_node("look"),
+        single_node("first", changes=True, role="on_failure", of="look"),
+        single_node("second", changes=True, role="on_failure", of="first"),
+    )
+    bad = {"look/act/db": result("failed"), "first/act/db": result("failed")}
+    history = History(made, scripted({**lines_of("first", "second"), **bad}))
+    history.play()
+    assert [one.touches for one in history.asked] == [("line of first", "line of second")]
+    assert history.begun()[-1] == "second/act/db"
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_what_was_not_known_when_the_yes_was_given_is_asked_anew(yes: bool) -> None:
+    """Its arguments hang on a look that is taken after the failure."""
+    made = plan(
+        single_node("look"),
+        single_node("first", changes=True, role="on_failure", of="look"),
+        single_node("see", save="see", role="on_failure", of="look"),
+        single_node(
+            "second",
+            changes=True,
+            role="on_failure",
+            of="look",
+            args={"text": "${steps.see.rows}"},
+        ),
+        single_node("tidy", changes=True, role="always"),
+    )
+    script = {"look/act/db": result("failed"), **lines_of("first", "second", "tidy")}
+    history = History(made, scripted(script))
+    answers = iter((True, yes))
+
+    class Answers(dict[str, bool]):
+        def get(self, key: str, default: Any = None) -> Any:
+            return next(answers) if key == "confirm" else default
+
+    history.answers = Answers()
+    history.play()
+    assert [one.touches for one in history.asked] == [
+        ("line of first", "line of tidy"),
+        ("line of first", "line of second", "line of tidy"),
+    ]
+    assert history.asked[0].hash != history.asked[1].hash
+    assert ("second/act/db" in history.begun()) is yes
+    assert history.begun()[-1] == "tidy/act/db"  # it was confirmed, and always runs
 
 
 def test_an_approval_after_the_plans_question_shows_what_it_stands_for() -> None:

@@ -108,3 +108,13 @@ def test_a_rolling_step_is_never_retried() -> None:
     history = History(plan(node), scripted({"roll/restart/web-0": result("failed")}))
     assert history.play().status == "halted"
     assert history.keys("restart") == ["web-0"]
+
+
+def test_until_is_not_held_against_what_was_taken_out() -> None:
+    holed = result(data={"stdout": "token=…", "exit_code": 0}, masked=("/stdout",))
+    history = retried({"a/act/db": holed}, until="result.stdout.contains('ready')")
+    finish = history.play()
+    assert history.begun() == ["a/act/db"]
+    assert finish.status == "failed"
+    assert "result.stdout holds something that was taken out as a secret" in finish.reason
+    assert retried({"a/act/db": holed}, until="result.exit_code == 0").play().status == "done"

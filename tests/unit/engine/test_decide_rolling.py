@@ -77,6 +77,16 @@ def test_a_failing_canary_halts_whatever_the_threshold() -> None:
     assert finish.not_reached == ("web-1", "web-2", "web-3")
 
 
+def test_a_canary_that_was_never_touched_has_not_failed_to_come_back() -> None:
+    def locked(task: Task) -> Result:
+        if task.phase == "restart":
+            return Result(status="refused", summary="host web-0 is held by bob")
+        return calm(task)
+
+    finish = History(plan(rolling_node(3, (1, 2))), locked).play()
+    assert (finish.status, finish.reason) == ("refused", "web-0: host web-0 is held by bob")
+
+
 def test_a_threshold_is_exceeded_not_equalled() -> None:
     one = History(plan(rolling_node(4, (1, 1, 1, 1), max_failures=1)), failing("web-1"))
     assert one.play().status == "failed"  # it went on, and is still no success
@@ -162,6 +172,18 @@ def test_a_host_that_stopped_for_an_interrupt_has_not_failed_and_none_comes_afte
     history = History(plan(rolling_node(3, (1, 1, 1), on_failure="continue")), world)
     finish = history.play()
     assert (finish.status, finish.reason) == ("interrupted", "web-0: it is failed")
+    assert finish.not_reached == ("web-1", "web-2")
+
+
+def test_an_admission_that_stopped_for_an_interrupt_is_no_failure_of_the_batch() -> None:
+    def world(task: Task) -> Result:
+        if task.key == "roll/admit/2":
+            return result("failed", data={"interrupted": True})
+        return calm(task)
+
+    history = History(plan(rolling_node(3, (1, 1, 1), on_failure="continue")), world)
+    finish = history.play()
+    assert finish.status == "interrupted"
     assert finish.not_reached == ("web-1", "web-2")
 
 

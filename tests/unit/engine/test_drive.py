@@ -342,3 +342,18 @@ def test_a_step_that_is_refused_half_way_may_still_undo() -> None:
     door = MemoryDoor()
     assert Bench(door).run(steps(), task("a", "undo a")).status == "failed"
     assert door.asked == [touch("web-0", "a"), touch("web-0", "undo a")]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_change_among_looks_is_not_made(deep: bool) -> None:
+    def steps() -> Drive[Result]:
+        hidden: Any = touch("web-0", "x")
+        both = Together(effects=(LOOK, hidden))
+        yield from ask(Together(effects=(both,)) if deep else both)
+        return Result(status="ok")
+
+    bench = Bench(door := MemoryDoor())
+    result = bench.run(steps(), task("x"))
+    assert result.status == "refused"
+    assert "a change among its looks: on web-0: touch x" in result.summary
+    assert door.asked == []

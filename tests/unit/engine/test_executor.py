@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +199,11 @@ def test_a_watcher_that_fails_later_does_not_abandon_hosts_in_flight(tmp_path: P
 
 def test_an_interrupt_lets_the_hosts_in_flight_finish(tmp_path: Path) -> None:
     stop: list[Callable[[], object]] = []
+    both = threading.Barrier(2)
 
     def answer(effect: Effect[Any]) -> Any:
         if isinstance(effect, ChangeCommand):
+            both.wait(10)
             stop[0]()
 
     setting = Setting(tmp_path, MemoryDoor(answer))
@@ -212,6 +214,32 @@ def test_an_interrupt_lets_the_hosts_in_flight_finish(tmp_path: Path) -> None:
     assert outcome.finish.status == "interrupted"
     assert len(changes(setting.door)) == 2
     assert outcome.steps[1].result is None
+
+
+def test_a_change_that_has_not_begun_when_the_interrupt_comes_does_not_begin(
+    tmp_path: Path,
+) -> None:
+    """Both hosts are handed out; one is at work, the other still waits for a thread."""
+    stop: list[Callable[[], object]] = []
+
+    def answer(effect: Effect[Any]) -> Any:
+        if isinstance(effect, ChangeCommand):
+            stop[0]()
+
+    class OneAtATime(ThreadPoolExecutor):
+        def __init__(self, **_workers: int) -> None:
+            super().__init__(max_workers=1)
+
+    setting = Setting(tmp_path, MemoryDoor(answer))
+    executor = setting.executor()
+    stop.append(executor.interrupt)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runbook.engine.executor.ThreadPoolExecutor", OneAtATime)
+        outcome = executor.run(touch_plan())
+    assert outcome.finish.status == "interrupted"
+    assert len(changes(setting.door)) == 1
+    assert "touch/act/web-1" not in outcome.results
+    assert setting.kinds().count("task_started") == 3  # both were looked at
 
 
 def test_a_defect_in_a_step_is_a_result_with_its_traceback(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 from runbook.adapters.journal import SqliteJournal
 from runbook.engine.executor import RunOutcome
 from runbook.engine.perform import Performer
+from runbook.engine.resume import answers, open_question
 from runbook.model.effects import ChangeCommand, Drive, Effect, Note, Owe, Paid, ReadCommand, ask
-from runbook.model.errors import DoorError
+from runbook.model.errors import DoorError, Refused
 from runbook.model.events import Event
-from runbook.model.plan import Plan, Result, Retry
+from runbook.model.plan import Obligation, Plan, Result, Retry
 from runbook.model.step import StepContext, StepType
 from unit.engine.fakes import TOUCH, MemoryDoor, TouchArgs, touch
 from unit.engine.plans import plan, single_node
@@ -57,6 +59,8 @@ class Kept(Setting):
         super().__init__(folder, door)
         self.step = step
         self.answer: bool | None = True
+        self.clock: Callable[[], float] = time.time
+        self.thinking: Callable[[], object] = lambda: None
 
     def begin(self, made: Plan) -> RunOutcome | None:
         """Begin a run; None when its process died."""
@@ -72,6 +76,7 @@ class Kept(Setting):
         """Return an executor that listens to the journal."""
         made = super().executor(**more)
         made._mailbox = self.journal
+        made._now = self.clock
         performer: Performer = made._performer
         made._performer = replace(performer, steps={"touch": self.step})
         return made
@@ -85,8 +90,15 @@ class Kept(Setting):
         self.journal.end("run-1", outcome.finish.status, 3.0)
         return outcome
 
+    def events(self) -> Sequence[Event]:
+        """Return what the journal has of the run."""
+        kept = self.journal.run("run-1")
+        assert kept is not None
+        return kept.events
+
     def _confirm(self, confirm: Any, *_rest: Any) -> Any:
         self.asked.append(confirm)
+        self.thinking()
         return self.answer, "ada"
 
 
@@ -189,6 +201,32 @@ def test_done_again_when_a_person_says_so(tmp_path: Path) -> None:
     assert changes(door) == [touch("web-0", "a"), touch("web-1", "a")]
 
 
+def test_what_the_end_may_have_undone_stops_a_resume_before_anything_begins(
+    tmp_path: Path,
+) -> None:
+    door = World(2, made=True)
+    kept = Kept(tmp_path, door)
+    one = replace(touch_plan().nodes[0], targets=("web-0",))
+    after = replace(one, key="start", name="start", role="always")
+    broken = replace(one, key="work", name="work", targets=("web-1",), after_crash="repeat")
+    made = plan(one, broken, after)
+    kept.begin(made)  # it dies in the second step, and a person ends it by hand
+    kept.journal.append(
+        "run-1",
+        Event(
+            kind="intended",
+            at=4.0,
+            task="start/act/web-0",
+            data={"sentence": "start", "footprint": []},
+        ),
+    )
+    before = len(kept.kinds())
+    with pytest.raises(Refused, match="then start ran"):
+        kept.take_up(made)
+    assert len(kept.kinds()) == before
+    assert len(changes(door)) == 2
+
+
 # ---- debts -------------------------------------------------------------------------------------
 
 
@@ -281,6 +319,45 @@ def test_a_run_that_waits_holds_no_lock(tmp_path: Path) -> None:
     kept.run(touch_plan())
     with kept.executor()._holding(touch_plan()):
         pass
+
+
+def test_an_approval_that_is_used_too_late_is_asked_for_anew(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, MemoryDoor())
+    kept.answer = None
+    approve = single_node(
+        "ok", verb="approve", flow="approval", args={"prompt": "Go?", "expires": 100}, targets=("",)
+    )
+    planned = plan(replace(approve, verb="touch"), touch_plan().nodes[0])
+    clock = [1000.0]
+    kept.clock = lambda: clock[0]
+    kept.run(planned)
+    asked = kept.asked[-1]
+    assert asked.kind == "approval"
+    answer = {"key": asked.key, "hash": asked.hash, "yes": True, "by": "grace@desk"}
+    kept.journal.append("run-1", Event(kind="answered", at=1050.0, data=answer))
+    clock[0] = 1200.0
+    assert kept.take_up(planned).finish.status == "waiting"
+    assert [each.kind for each in kept.asked] == ["approval", "approval"]
+    assert kept.kinds().count("asked") == 2
+    # The new question is open, and the old answer does not stand in its way.
+    events = kept.events()
+    assert open_question(events) is not None
+    assert answers(events) == {}
+    kept.journal.append("run-1", Event(kind="answered", at=1210.0, data=answer))
+    clock[0] = 1220.0
+    assert answers(kept.events())[asked.key, asked.hash].counts(1220.0)
+
+
+def test_an_answer_at_the_terminal_that_came_too_late_is_none(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, MemoryDoor())
+    clock = [1000.0]
+    kept.clock = lambda: clock[0]
+    kept.thinking = lambda: clock.__setitem__(0, 1200.0)
+    node = single_node(
+        "ok", verb="touch", flow="approval", args={"prompt": "Go?", "expires": 100}, targets=("",)
+    )
+    assert kept.run(plan(node, touch_plan().nodes[0])).finish.status == "waiting"
+    assert "answered" not in kept.kinds()
 
 
 # ---- stopping ----------------------------------------------------------------------------------
@@ -408,3 +485,95 @@ def test_a_debt_that_cannot_be_kept_is_not_made(tmp_path: Path) -> None:
     assert outcome.finish.status == "refused"
     assert "disk full" in outcome.finish.reason
     assert changes(kept.door) == []
+
+
+def test_a_full_journal_does_not_keep_a_host_out_that_is_owed_its_return(tmp_path: Path) -> None:
+    """The debt is on disk; the intent to pay it is not needed there as well."""
+
+    class Full:
+        full = False
+
+        def notice(self, event: Event) -> None:
+            if event.kind == "changed" and "touch a" in event.data["sentence"]:
+                self.full = True
+            elif self.full:
+                raise DoorError("the disk is full")
+
+    kept = Kept(tmp_path, MemoryDoor(), OWING)
+    kept.journal.begin(record_of(probing()), {})
+    node = replace(
+        probing().nodes[0],
+        args={"words": [], "shown": ["a", "b", "undo"]},
+        targets=("web-0",),
+    )
+    executor = kept.executor()
+    executor._keepers = (Full(),)
+    outcome = executor.run(plan(node))
+    assert changes(kept.door) == [touch("web-0", word) for word in ("a", "undo")]
+    assert outcome.owed == ()
+    assert outcome.finish.status == "failed"
+    assert "the disk is full" in executor.complaints
+
+
+@pytest.mark.parametrize("place", ["decide", "_ask", "_perform_all"])
+def test_a_second_interrupt_anywhere_is_an_end_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The end, and what is owed, are told; nothing leaves the executor as an exception."""
+
+    def struck(*_args: Any, **_more: Any) -> Any:
+        raise KeyboardInterrupt
+
+    kept = Kept(tmp_path, MemoryDoor())
+    kept.journal.begin(record_of(touch_plan()), {})
+    executor = kept.executor()
+    executor._owed = {"undo": Obligation(key="undo", task="x/act/y", what="w", by_hand=("hand",))}
+    if place == "decide":
+        monkeypatch.setattr("runbook.engine.executor.decide", struck)
+    else:
+        setattr(executor, place, struck)
+    outcome = executor.run(touch_plan())
+    assert outcome.finish.status == "interrupted"
+    assert [debt.by_hand for debt in outcome.owed] == [("hand",)]
+    assert kept.kinds()[-1] == "finished"
+    assert executor.over.is_set()
+
+
+def test_what_has_ended_before_a_second_interrupt_stays_known(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, MemoryDoor())
+    kept.journal.begin(record_of(touch_plan()), {})
+    executor = kept.executor()
+    performed = executor._perform_all
+
+    def struck(*args: Any, **more: Any) -> Any:
+        performed(*args, **more)
+        raise KeyboardInterrupt
+
+    executor._perform_all = struck
+    outcome = executor.run(touch_plan())
+    assert outcome.results["touch/prepare/web-0"].good
+    assert executor.abandoned == ()
+
+
+def test_a_result_that_cannot_be_kept_is_a_defect_and_no_crash(tmp_path: Path) -> None:
+    def odd(_args: TouchArgs, ctx: StepContext) -> Drive[Result]:
+        yield from ask(touch(ctx.target, "a"))
+        return Result(status="ok", data={"set": {1}})
+
+    kept = Kept(tmp_path, MemoryDoor(), replace(LOOKING, phases={**TOUCH.phases, "act": odd}))
+    outcome = kept.run(touch_plan())
+    result = outcome.results["touch/act/web-0"]
+    assert result.status == "unknown"
+    assert "set is not JSON serializable" in result.summary
+
+
+def test_a_run_that_hears_nobody_any_more_says_so(tmp_path: Path) -> None:
+    class Garbled:
+        def news(self) -> Sequence[Event]:
+            raise ValueError("garbled")
+
+    kept = Kept(tmp_path, MemoryDoor())
+    executor = kept.executor()
+    executor._mailbox = Garbled()
+    executor._listen()
+    assert ["garbled" in what for what in executor.complaints] == [True]

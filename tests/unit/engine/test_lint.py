@@ -63,6 +63,10 @@ CASES = {
         (HEAD, run("a", "sudo, -n, rm, x", "read_only: true")),
         (HEAD, run("a", "systemctl, status, x", "read_only: true")),
     ),
+    "secret-written": (
+        (HEAD, run("a", "psql, --password, hunter2")),
+        (HEAD, run("a", "psql, --password, '$PGPASSWORD'")),
+    ),
     "failure-unseen": (
         (HEAD, run("a", frame=", on_failure: continue")),
         (
@@ -147,3 +151,24 @@ def test_the_shipped_playbooks_have_nothing_to_regret(name: str) -> None:
 def test_a_playbook_without_beside_is_read_as_well() -> None:
     text = book(run("a") + "\n", HEAD)
     assert lint(read_playbook(parse_document(text, "b"), STEPS)) == ()
+
+
+@pytest.mark.parametrize(
+    ("head", "steps", "where"),
+    [
+        ("", "file: {hosts: web-0, path: /x/y, content: 'db_password=hunter2'}", "content of 'a'"),
+        ("", "shell: {hosts: web-0, line: run, env: {PGPASSWORD: hunter2}}", "env of 'a'"),
+        ("", "query: {database: db, sql: 'SELECT 1', parameters: {}}", ""),
+        ("", "shell: {hosts: web-0, line: run, env: {PGPASSWORD: '${target}'}}", ""),
+        (
+            "parameters: {p: {type: string, default: ghp_0123456789abcdefghij01, description: d}}",
+            "command: {hosts: web-0, argv: [say, '${params.p}']}",
+            "the default of p",
+        ),
+    ],
+)
+def test_a_secret_in_a_playbook_is_found_where_it_stands(head: str, steps: str, where: str) -> None:
+    found = lint(read(book(f"- {{name: a, {steps}}}\n", f"{HEAD}{head}\n")), FLEET)
+    said = [problem.message for problem in found if "[secret-written]" in problem.message]
+    assert len(said) == bool(where)
+    assert all(where in each and "hunter2" not in each for each in said)

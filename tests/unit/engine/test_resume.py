@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runbook.engine.resume import TakenUp, in_time, may_answer, open_question, take_up
+from runbook.engine.resume import (
+    TakenUp,
+    check_standing,
+    in_time,
+    may_answer,
+    open_question,
+    take_up,
+)
+from runbook.model.errors import Refused
 from runbook.model.events import Event, Kind
 from runbook.model.plan import AfterCrash, Node, Plan, Result, Retry, Status, Task
 from unit.engine.plans import History, plan, result, rolling_node, single_node
@@ -96,6 +104,17 @@ def test_a_person_says_do_it_again_and_only_this_once() -> None:
     assert known.crashed[KEY].intended == ()
     once_more = take_up(act("ask"), [INTENT, said(again=[KEY]), INTENT])
     assert [doubt.key for doubt in once_more.doubts] == [KEY]
+
+
+@pytest.mark.parametrize("choices", [{"again": [KEY]}, {"done": [KEY]}])
+def test_what_ended_well_meanwhile_is_not_settled_by_an_older_word(
+    choices: dict[str, list[str]],
+) -> None:
+    """Two people look at the same doubt; the second answers when the first has had it done."""
+    events = [INTENT, said(again=[KEY]), INTENT, ended(KEY, "ok", data={"seen": 1})]
+    known = take_up(act("ask"), [*events, said(**choices)])
+    assert known.results[KEY].data == {"seen": 1}
+    assert (known.doubts, known.crashed) == ((), {})
 
 
 @pytest.mark.parametrize("status", ["unreachable", "refused"])
@@ -319,3 +338,116 @@ def test_wherever_it_is_cut_nothing_is_done_twice_unseen(data: st.DataObject) ->
 
 def _good(each: Event) -> bool:
     return bool(each.data["result"]["status"] == "ok")
+
+
+# ---- what ran after a failure, or at the end ---------------------------------------------------
+
+
+def change(key: str, **more: Any) -> Node:
+    """Return a step that changes `db`."""
+    return single_node(key, changes=True, **more)
+
+
+def cut(made: Plan, statuses: dict[str, Status]) -> list[Event]:
+    """Return the events of a run."""
+    world = Recorder(statuses)
+    History(made, world).play()
+    return world.events
+
+
+CRON = plan(change("stop"), change("work", after_crash="repeat"), change("start", role="always"))
+FAILED: dict[str, Status] = {"work/act/db": "failed"}
+
+
+def again_after(made: Plan, events: list[Event]) -> tuple[list[str], Any]:
+    """Return what a resume does, and how it ends."""
+    resumed = History(made, Recorder({}), results=take_up(made, events).results)
+    finish = resumed.play()
+    return [key for key in resumed.begun() if "/act/" in key], finish
+
+
+def test_what_always_runs_does_so_again_at_the_end_of_a_resumed_run() -> None:
+    made = plan(change("work", after_crash="repeat"), change("stop"), change("a", role="always"))
+    events = [*cut(made, FAILED), said()]
+    known = take_up(made, events)
+    assert (known.doubts, list(known.crashed)) == ((), ["work/act/db"])
+    begun, finish = again_after(made, events)
+    assert begun == ["work/act/db", "stop/act/db", "a/act/db"]
+    assert finish.status == "done"
+
+
+def test_what_followed_a_failure_does_not_stand_when_there_is_none_any_more() -> None:
+    undo = change("undo", role="on_failure", of="work")
+    made = plan(change("work", after_crash="repeat"), undo, change("two"))
+    begun, _ = again_after(made, [*cut(made, FAILED), said()])
+    assert begun == ["work/act/db", "two/act/db"]
+
+
+def test_what_the_end_may_have_undone_is_in_doubt_until_a_person_says() -> None:
+    events = cut(CRON, FAILED)
+    known = take_up(CRON, events)
+    assert [(doubt.key, doubt.after) for doubt in known.doubts] == [("stop/act/db", "start")]
+    assert known.results["stop/act/db"].status == "unknown"
+    with pytest.raises(Refused, match=r"stop/act/db\), and then start ran"):
+        check_standing(CRON, events, {})
+    again = {"again": ["stop/act/db"]}
+    check_standing(CRON, events, again)
+    assert again_after(CRON, [*events, said(**again)])[0] == [
+        "stop/act/db",
+        "work/act/db",
+        "start/act/db",
+    ]
+    done = {"done": ["stop/act/db"]}
+    check_standing(CRON, events, done)
+    assert again_after(CRON, [*events, said(**done)])[0] == ["work/act/db", "start/act/db"]
+
+
+def test_a_word_holds_until_the_end_has_run_once_more() -> None:
+    events = [*cut(CRON, FAILED), said(done=["stop/act/db"])]
+    assert take_up(CRON, events).doubts == ()
+    start = event("intended", "start/act/db", sentence="start cron")
+    assert [doubt.key for doubt in take_up(CRON, [*events, start]).doubts] == [
+        "stop/act/db",
+        "start/act/db",
+    ]
+
+
+def test_a_line_that_is_over_and_well_is_in_no_doubt_and_what_followed_it_stands() -> None:
+    made = plan(change("stop"), change("start", role="always"), change("tell", role="always"))
+    events = cut(made, {"tell/act/db": "unreachable"})
+    known = take_up(made, events)
+    assert known.doubts == ()
+    check_standing(made, events, {})
+    assert again_after(made, [*events, said()])[0] == ["tell/act/db"]
+
+
+def test_a_rolling_steps_hosts_and_looks_are_in_no_doubt() -> None:
+    made = plan(
+        single_node("look"),
+        rolling_node(2, (1, 1)),
+        change("work", after_crash="repeat"),
+        change("start", role="always"),
+    )
+    known = take_up(made, cut(made, FAILED))
+    assert known.doubts == ()
+    assert {"roll/restart/web-0", "roll/restart/web-1", "look/act/db"} <= set(known.results)
+
+
+def test_what_an_include_undoes_that_the_run_goes_on_after_is_its_own() -> None:
+    inside: dict[str, Any] = {"scope": "inc", "continues": "inc"}
+    made = plan(
+        change("before"),
+        change("inc.a", **inside),
+        change("inc.b", after_crash="repeat", **inside),
+        change("inc.undo", role="on_failure", of="inc.b", scope="inc"),
+        change("last", after_crash="repeat"),
+    )
+    events = cut(made, {"inc.b/act/db": "failed", "last/act/db": "failed"})
+    assert [doubt.key for doubt in take_up(made, events).doubts] == ["inc.a/act/db"]
+
+
+def test_what_a_person_says_of_a_step_at_the_end_stands() -> None:
+    events = [*cut(CRON, FAILED | {"start/act/db": "failed"})]
+    word = said(done=["start/act/db", "stop/act/db"])
+    begun, _ = again_after(CRON, [*events, word])
+    assert begun == ["work/act/db"]

@@ -58,3 +58,12 @@ def test_a_lost_answer_is_unknown_and_not_tried_again() -> None:
 def test_an_argv_that_names_an_unknown_var_is_told_before_anything() -> None:
     with pytest.raises(UsageError):
         COMMAND.targets(args(argv=["echo", "${host.vars.nope}"]), World().fleet)
+
+
+@pytest.mark.parametrize(("sudo", "told"), [(True, "sudo touch x"), (False, "touch x")])
+def test_what_runs_as_root_looks_like_it(sudo: bool, told: str) -> None:
+    world, given = World(), args(argv=["touch", "x"], sudo=sudo)
+    prepared = world.run(COMMAND.phases["prepare"](given, world.context("web-1")))
+    assert prepared.touches == (f"web-1: {told}",)
+    world.run(COMMAND.phases["act"](given, world.context("web-1")))
+    assert [change.sentence() for change in world.changes] == [f"on web-1: {told}"]

@@ -270,6 +270,18 @@ def test_nor_is_what_changes_while_the_content_arrives(conf: Path) -> None:
     assert (conf.read_text(), left(conf)) == ("theirs\n", ["app.conf"])
 
 
+def test_what_root_writes_looks_like_it() -> None:
+    change = PutFile(
+        host="me", path="/etc/x", content="x", expected="y", backup="/etc/x.R1", sudo=True
+    )
+    assert change.sentence() == "on me: sudo write /etc/x"
+    digest = sha256("x")[:12]
+    assert change.footprint() == {
+        f"me: sudo write /etc/x (sha256 {digest})",
+        "me: sudo keep what /etc/x was as /etc/x.R1",
+    }
+
+
 def test_a_rehearsals_door_writes_nothing(conf: Path) -> None:
     change = PutFile(host="me", path=str(conf), content="x", expected="")
     with pytest.raises(ChangeInRehearsal):

@@ -101,14 +101,38 @@ def test_no_attempt_is_begun_that_would_end_after_the_deadline() -> None:
 
 
 def test_the_address_of_a_webhook_is_its_password() -> None:
-    url = "https://user:pw@hooks.example/services/T0/B0/secret"
+    for url in (
+        "https://user:pw@hooks.example/",
+        "https://hooks.example/services/T0/B0/secret",
+        "https://hooks.example/hook?key=secret",
+        "https://hooks.example/hook#secret",
+        "https://hooks.example/averylongwordthatmaybeatoken",
+        "https://hooks.example/${params.token}",
+    ):
+        with pytest.raises(ValidationError, match=r"as in webhook: \{env:"):
+            NOTIFY.args.model_validate({"message": "hello", "webhook": url})
+    for url in ("http://10.0.0.1:8080", "https://chat.example/hooks/on-call/", "${params.hook}"):
+        NOTIFY.args.model_validate({"message": "hello", "webhook": url})
+
+
+def test_people_are_shown_the_host_of_a_webhook_alone() -> None:
+    url = "https://hooks.example/hooks/oncall"
     result, hook, here = notify(200, webhook=url)
     prepared = here.prepare(NOTIFY, HERE, message="hello", webhook=url)
     assert prepared.touches == ("POST to https://hooks.example/…",)
     assert hook.sent[0].url == url
     for said in (result, prepared):
-        assert "secret" not in repr(said)
-        assert "pw@" not in repr(said)
+        assert "oncall" not in repr(said)
+
+
+def test_what_a_command_is_fed_is_part_of_what_is_confirmed() -> None:
+    command = {"host": "me", "argv": ["mail", "oncall"]}
+    touches = {
+        Here().prepare(NOTIFY, HERE, message=message, command=command).touches
+        for message in ("hello", "good bye")
+    }
+    assert ("me: mail oncall < (sha256 5891b5b522d5)",) in touches
+    assert len(touches) == 2
 
 
 def test_a_command_is_fed_the_message(tmp_path: Path) -> None:

@@ -60,3 +60,26 @@ def test_a_floor_that_can_never_be_kept_is_told_at_once() -> None:
     assert result.status == "failed"
     assert "can never leave 3" in result.summary
     assert world.now == 1000
+
+
+def test_it_waits_no_longer_once_somebody_wants_to_stop() -> None:
+    world = down(4)
+    world.stop = lambda world: world.now >= 1004
+    result = ask(world, ["web-1"], 3)
+    assert (result.status, result.data["interrupted"]) == ("failed", True)
+    assert "3 of 4 healthy" in result.summary
+    assert world.now == 1004
+
+
+def test_a_batch_that_may_go_is_told_so_even_then() -> None:
+    """Whether it goes is not for the admission to say."""
+    world = World(stop=lambda _world: True)
+    assert ask(world, ["web-1"], 3).status == "ok"
+
+
+def test_hosts_beyond_a_limit_count_as_those_that_stay() -> None:
+    """The plan has one host of four: the other three are looked at, and one may be away."""
+    args = RollingArgs.model_validate({"service": "shop", "admit_deadline": "10s"})
+    given: dict[str, Any] = {"batch": ["web-1"], "hosts": ["web-1"], "min_available": 3}
+    context = World().context("shop", **given, targets=["web-1"])
+    assert World().run(admit(args, context)).data["healthy"] == HOSTS

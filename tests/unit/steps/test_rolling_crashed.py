@@ -15,11 +15,12 @@ from unit.steps.balanced_world import Balanced
 from unit.steps.shop_world import ROW, World, answer, fleet, outcome, read_well
 
 ARGS = RollingArgs(service="shop")
-RESTART = "on web-1: systemctl restart shop.service"
-DRAIN = "on lb-1: set server shop/web-1 state drain (/run/haproxy/admin.sock)"
+RESTART = "on web-1: sudo systemctl restart shop.service"
+DRAIN = "on lb-1: sudo set server shop/web-1 state drain (/run/haproxy/admin.sock)"
 UNDRAIN = DRAIN.replace("drain", "ready")
 NOTES: dict[str, Any] = {
     "stage": "restarting",
+    "restart_intended": True,
     "before": "first",
     "fingerprint": {"InvocationID": "first", "ConditionTimestampMonotonic": ""},
     "since": "2026-01-01 02:00:00+00",
@@ -213,8 +214,52 @@ def test_a_restart_without_its_note_is_unknown() -> None:
 
 def test_nothing_was_meant_yet() -> None:
     world = world_at()
-    assert go(world, crashed(DRAIN, stage="draining")).status == "ok"
+    assert go(world, crashed(DRAIN, stage="draining", ours=["lb-1"])).status == "ok"
     assert restarts(world) == 1
+
+
+def test_a_restart_whose_sentence_was_masked_is_known_by_its_note() -> None:
+    masked = RESTART.replace("shop.service", "***")
+    world = world_at(InvocationID="second")
+    result = go(world, crashed(masked, **NOTES))
+    assert (result.status, restarts(world)) == ("ok", 0)
+    assert "a restart that an earlier process asked for" in result.summary
+
+
+def test_a_note_of_the_restart_is_kept_before_it_is_asked_for() -> None:
+    world = world_at()
+
+    def restart_at(inner: World, effect: Any) -> CommandOutcome:
+        assert inner.notes["restart_intended"] is True
+        return inner.restart_well(effect.host)
+
+    world.restart = restart_at
+    assert go(world, crashed()).status == "ok"
+    assert restarts(world) == 1
+
+
+def test_what_a_person_wants_done_again_is_begun_anew_whatever_was_noted() -> None:
+    world = world_at(InvocationID="second")
+    world.restart = lambda inner, effect: inner.restart_well(effect.host, InvocationID="third")
+    assert go(world, crashed(**NOTES)).status == "ok"
+    assert restarts(world) == 1
+
+
+def test_a_drain_after_a_persons_word_makes_the_old_note_void() -> None:
+    world = balanced(admin=0, InvocationID="second")
+    world.restart = lambda _world, effect: (_ for _ in ()).throw(Unreachable("cut off"))
+    go(world, crashed(**NOTES))
+    assert world.notes["restart_intended"] is False
+    world = balanced(InvocationID="second")
+    made = world.restart
+    world.restart = lambda inner, effect: (
+        inner.restart_well(effect.host, InvocationID="third")
+        if "systemctl" in effect.sentence()
+        else made(inner, effect)
+    )
+    noted = {**NOTES, "ours": ["lb-1"], "restart_intended": False}
+    assert go(world, crashed(DRAIN, **noted)).status == "ok"
+    assert world.sentences() == [DRAIN, RESTART, UNDRAIN]
 
 
 # ---- a reboot
@@ -246,7 +291,7 @@ def test_an_unchanged_identity_of_ones_own_command_is_not_final() -> None:
         outcome(0, "pid 1\n") if effect.argv[0] == "ctl" else read_well(effect)
     )
     notes = {**NOTES, "before": "pid 1", "fingerprint": {"identity": "pid 1"}}
-    result = go(world, crashed("on web-1: ctl restart", **notes))
+    result = go(world, crashed("on web-1: sudo ctl restart", **notes))
     assert (result.status, world.changes) == ("unknown", [])
     assert any("ctl restart" in line for line in result.by_hand)
 

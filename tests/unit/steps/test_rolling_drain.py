@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from runbook.model.effects import ChangeCommand, CommandOutcome, ReadCommand
-from runbook.model.errors import ConnectionLost, Refused, Unreachable
+from runbook.model.errors import ConnectionLost, Refused, Unreachable, UsageError
+from runbook.model.fleet import Fleet
+from runbook.model.inventory import Inventory
 from runbook.model.plan import Result
+from runbook.steps.draining import rotation_of
 from runbook.steps.rolling_args import RollingArgs
 from runbook.steps.rolling_host import restart
 from runbook.steps.rolling_preflight import preflight
@@ -20,10 +24,10 @@ from unit.steps.shop_world import LISTING, World, answer, outcome, read_well
 ARGS = RollingArgs(service="shop")
 DEBT = "undrain web-1 (shop)"
 DRAIN, UNDRAIN = (
-    f"on lb-1: set server shop/web-1 state {state} (/run/haproxy/admin.sock)"
+    f"on lb-1: sudo set server shop/web-1 state {state} (/run/haproxy/admin.sock)"
     for state in ("drain", "ready")
 )
-RESTART = "on web-1: systemctl restart shop.service"
+RESTART = "on web-1: sudo systemctl restart shop.service"
 
 
 def go(world: World, **given: Any) -> Result:
@@ -267,6 +271,21 @@ def test_an_interrupt_while_draining_puts_it_back_and_restarts_nothing(sessions:
     assert not world.owed
 
 
+def test_an_interrupt_right_before_the_restart_puts_it_back_as_well() -> None:
+    asked = []
+
+    def stop(world: World) -> bool:
+        asked.append(world.notes.get("stage"))
+        return asked.count("drained") > 0
+
+    world = Balanced(stop=stop)
+    result = go(world)
+    assert asked[-1] == "drained", "it was asked once more, after the last word of draining"
+    assert (result.status, result.data["interrupted"]) == ("failed", True)
+    assert world.sentences() == [DRAIN, UNDRAIN]
+    assert not world.owed
+
+
 def test_an_interrupt_after_the_restart_sees_the_host_through() -> None:
     world = Balanced(stop=lambda world: len(world.changes) > 1)
     assert go(world).status == "ok"
@@ -387,8 +406,10 @@ def owed(*ours: str) -> dict[str, Any]:
     return {"key": DEBT, "data": {"ours": list(ours or ("lb-1",))}, "by_hand": ["put it back"]}
 
 
-def pay(world: World) -> Result:
-    return world.run(settle(ARGS, world.context("web-1", owed=owed())))
+def pay(world: World, **data: Any) -> Result:
+    debt = owed()
+    debt["data"] |= data
+    return world.run(settle(ARGS, world.context("web-1", owed=debt)))
 
 
 def drained() -> Balanced:
@@ -444,6 +465,72 @@ def test_a_host_that_crashed_before_is_watched_for_the_settle_window() -> None:
     assert world.now >= 1002
 
 
+def test_a_host_whose_restart_is_at_work_is_not_put_back() -> None:
+    """A restart that comes after the host is back hits it while it serves."""
+    world = drained()
+    read = world.read
+
+    def at_work(inner: World, effect: Any) -> CommandOutcome:
+        return outcome(0, "4711\n") if effect.argv[0] == "pgrep" else read(inner, effect)
+
+    world.read = at_work
+    result = pay(world)
+    assert (result.status, world.changes) == ("failed", [])
+    assert "a restart command is still at work there" in result.summary
+
+
+def own(identity: str) -> Balanced:
+    """Return a drained world whose service is restarted by a command of its own."""
+    manager = {"command": {"restart": ["ctl", "restart"], "status": ["ctl", "status"]}}
+    world = Balanced(fleet=fleet(shop={"manager": manager}))
+    world.server().admin = 8
+    world.owed[DEBT] = None  # type: ignore[assignment]
+    read = world.read
+    world.read = lambda inner, effect: (
+        outcome(0, f"{identity}\n") if effect.argv[0] == "ctl" else read(inner, effect)
+    )
+    return world
+
+
+def test_an_own_restart_that_may_still_come_keeps_the_host_out() -> None:
+    world = own("pid 1")
+    result = pay(world, under_way=True, before="pid 1")
+    assert (result.status, world.changes) == ("failed", [])
+    assert "may still come" in result.summary
+    assert DEBT in world.owed
+
+
+def test_an_own_restart_that_has_come_or_was_never_asked_for_does_not() -> None:
+    world = own("pid 2")
+    assert pay(world, under_way=True, before="pid 1").status == "ok"
+    world = own("pid 1")
+    assert pay(world).status == "ok"
+
+
+def test_a_restart_of_systemds_that_never_came_is_looked_for_as_long_as_it_may_take() -> None:
+    world = drained()
+    assert pay(world, under_way=True, before="first").status == "ok"
+    assert world.now >= 1002
+
+
+def test_the_debt_says_that_a_restart_is_under_way_until_its_command_says_no() -> None:
+    seen: list[Any] = []
+    world = Balanced()
+    made = world.restart
+
+    def refuse(inner: World, effect: Any) -> CommandOutcome:
+        if "systemctl" not in effect.sentence():
+            return made(inner, effect)
+        seen.append(dict(inner.owed[DEBT].data))
+        return outcome(1, "", "no")
+
+    world.restart = refuse
+    go(world)
+    assert (seen[0]["under_way"], seen[0]["before"]) == (True, "first")
+    assert "under_way" not in world.owed[DEBT].data
+    assert world.owed[DEBT].data["ours"] == ["lb-1"]
+
+
 def test_a_lock_that_was_lost_stops_at_the_next_change() -> None:
     world = Balanced()
     made = world.restart
@@ -457,3 +544,23 @@ def test_a_lock_that_was_lost_stops_at_the_next_change() -> None:
     result = go(world)
     assert "nothing was restarted: the lock is no longer ours" in result.summary
     assert "stays drained" in result.summary
+
+
+@pytest.mark.parametrize(
+    "name", ["web;disable server shop/web-2", "web\nshow info", "web 1", "", "a/b"]
+)
+@pytest.mark.parametrize("key", ["backend", "server"])
+def test_a_name_that_would_be_a_second_command_is_refused(key: str, name: str) -> None:
+    placed = {"backend": "shop", key: "${host.vars.lb}"}
+    made = fleet(haproxy={"on": "lb-1", **placed})
+    document = made.inventory.model_dump(exclude_none=True)
+    document["hosts"]["web-1"]["vars"] = {"lb": name}
+    changed = Fleet(Inventory.model_validate(document))
+    with pytest.raises(UsageError, match=f"haproxy.{key} comes to .* for web-1: no name"):
+        rotation_of(changed.service("shop"), changed.host("web-1"), changed)
+
+
+@pytest.mark.parametrize("key", ["backend", "server"])
+def test_nor_may_one_stand_in_the_inventory(key: str) -> None:
+    with pytest.raises(ValidationError, match=key):
+        fleet(haproxy={"on": "lb-1", "backend": "shop", key: "web;show info"})

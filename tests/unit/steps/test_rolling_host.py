@@ -268,7 +268,7 @@ def test_own_commands_prove_a_restart_by_what_they_print() -> None:
     world.restart = lambda _world, _effect: outcome(0)
     result = go(world)
     assert result.status == "ok"
-    assert result.touches == ("web-1: ctl restart web-1",)
+    assert result.touches == ("web-1: sudo ctl restart web-1",)
     assert world.changes[0].sudo  # type: ignore[attr-defined]
 
 
@@ -376,6 +376,15 @@ def test_a_program_that_is_not_there_restarted_nothing() -> None:
     assert (result.status, result.hint) == ("failed", "is it installed?")
     assert "nothing was restarted: ctl cannot be run" in result.summary
     assert world.now == 1000
+
+
+def test_a_restart_that_was_not_asked_for_yet_is_not_asked_for_after_an_interrupt() -> None:
+    world = World(stop=lambda _world: True)
+    result = go(world)
+    assert (result.status, result.data["interrupted"]) == ("failed", True)
+    assert "nothing was restarted: somebody wants the run to stop" in result.summary
+    assert not world.changes
+    assert not world.notes, "nothing that a resume could take for a restart"
 
 
 @pytest.mark.parametrize(("sessions", "told"), [(0, False), (5, True)])

@@ -30,7 +30,7 @@ def look(world: World, host: str = "web-1") -> Result:
 def test_a_fit_host_brings_all_that_its_restart_needs() -> None:
     result = look(World())
     assert (result.status, result.data["healthy"]) == ("ok", True)
-    assert result.touches == ("web-1: systemctl restart shop.service",)
+    assert result.touches == ("web-1: sudo systemctl restart shop.service",)
     assert result.data["baseline"]["InvocationID"] == "first"
     assert result.data["timeouts"] == {"restart_s": 115.0}
     assert result.data["boot_id"] == "boot-1"

@@ -232,7 +232,7 @@ def test_after_a_crash_a_restart_is_looked_at_first(made: bool) -> None:
         "fingerprint": {"InvocationID": "first", "ConditionTimestampMonotonic": ""},
         "boot_id": "boot-1",
     }
-    intended = ("on web-1: systemctl restart shop.service",)
+    intended = ("on web-1: sudo systemctl restart shop.service",)
     left = {"intended": intended, "changed": (), "notes": notes, "result": None}
     world.read = lambda _world, effect: (
         outcome(1)
@@ -255,7 +255,7 @@ def test_own_commands_have_actions_of_their_own() -> None:
     )
     world.restart = lambda _world, _effect: outcome(0)
     assert act(world, args("stop")).status == "ok"
-    assert world.changes[0].sentence() == "on web-1: ctl stop"
+    assert world.changes[0].sentence() == "on web-1: sudo ctl stop"
     world.changes.clear()
     refused = prepare(world, args("reload"))
     assert "services.NAME.manager.command.reload" in refused.hint

@@ -69,6 +69,8 @@ def _doubts(known: TakenUp, settled: tuple[str, ...]) -> Iterator[str]:
 
 
 def _ended(doubt: Doubt) -> str:
+    if doubt.after:
+        return f"it ended well; then {visible(doubt.after)} ran, which may have undone it"
     if doubt.result is None:
         return "asked for, and nobody saw what came of it"
     return f"it ended as {doubt.result.status}: {visible(doubt.result.summary)}"
@@ -76,7 +78,8 @@ def _ended(doubt: Doubt) -> str:
 
 def _debts(known: TakenUp) -> Iterator[str]:
     for debt in known.owed:
-        yield f"  owed         {visible(debt.what)} (settled first)"
+        when = "its restart is looked at first" if debt.data.get("under_way") else "settled first"
+        yield f"  owed         {visible(debt.what)} ({when})"
         yield from (f"               by hand: {visible(line)}" for line in debt.by_hand)
 
 
