@@ -391,6 +391,18 @@ def run_without_end(plan: Plan) -> RunRecord | None:
     return newest if newest is not None and newest.ended_at is None else None
 
 
+def runs_that_owe() -> tuple[RunRecord, ...]:
+    """Return the runs among the last ones that ended and left the world otherwise than they owe."""
+    try:
+        journal = open_journal()
+        ended = [r for r in journal.runs(200) if r.ended_at is not None and r.status != "done"]
+        owing = journal.owing([record.run_id for record in ended if not record.rehearsal])
+        journal.close()
+    except DoorError:
+        return ()  # beginning the run will say what is wrong with the journal
+    return tuple(record for record in ended if record.run_id in owing)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A run that is ready to go."""

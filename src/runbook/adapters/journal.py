@@ -197,6 +197,11 @@ class SqliteJournal:
             rows = self._db.execute("SELECT run_id FROM runs WHERE seal IS NULL ORDER BY number")
             return [run_id for (run_id,) in rows]
 
+    def owing(self, run_ids: Sequence[str]) -> set[str]:
+        """Return which of these runs still owe something; see `Journal`."""
+        with self._lock, self._translated("read"):
+            return {run_id for run_id in run_ids if self._owes(run_id)}
+
     def prune(self, before: float) -> int:
         """Forget runs that ended before a moment, a few at a time; those that still owe are kept.
 

@@ -120,6 +120,7 @@ def run_plan(
 
     if taken_up is None and not plan.rehearsal and any(node.changes for node in plan.nodes):
         _tell_of_a_killed_run(plan)
+        _tell_of_debts()
     with open_progress(plan, quiet=request.quiet) as progress:
         confirmer = Confirmer(yes=request.yes, pause=progress.pause)
         with (
@@ -180,6 +181,18 @@ def _tell_of_a_killed_run(plan: Plan) -> None:
             f"warning: the last {record.playbook} of {record.target} (by {record.who}) has no end:"
             f" it {what}. What it had done: runbook runs show {record.run_id}; to go on with it"
             f" instead of this: runbook runs resume {record.run_id}",
+            soft_wrap=True,
+        )
+
+
+def _tell_of_debts() -> None:
+    """A host that was left out of rotation is not put back by a new run: say whose it is."""
+    for record in wiring.runs_that_owe():
+        what = f"{record.playbook} {record.target or ''}".strip()
+        notes().print(
+            f"warning: run {record.run_id} of {what} ({record.status})"
+            " still owes something, such as a host that it left out of rotation: runbook runs"
+            f" resume {record.run_id} --show tells what, and without --show it pays",
             soft_wrap=True,
         )
 

@@ -39,14 +39,21 @@ for _command in (resume, approve, cancel, report, verify, prune, work):
 @click.option("--playbook", metavar="NAME", help="Only runs of it.")
 @click.option("--incident", metavar="ID", help="Only runs for it.")
 @click.option("--since", metavar="AGE", help="Only runs that began since: 24h, 7d, 2026-11-23.")
-@click.option("--open", "only_open", is_flag=True, help="Only runs without an end.")
+@click.option(
+    "--open",
+    "only_open",
+    is_flag=True,
+    help="Only runs without an end, or that still owe something.",
+)
 @options.output("text", "json")
 def list_(limit: int, output_format: str, **wanted: Any) -> None:
     """List the newest runs first."""
     from runbook import wiring
 
     chosen = Filter.of(**wanted)
-    records = chosen.of_journal(wiring.open_journal(), limit)
+    journal = wiring.open_journal()
+    records = chosen.of_journal(journal, limit)
+    owing = journal.owing([record.run_id for record in records])
     if output_format == "json":
         click.echo(json.dumps([asdict(record) for record in records], indent=2))
         return
@@ -57,7 +64,9 @@ def list_(limit: int, output_format: str, **wanted: Any) -> None:
         dry = " (rehearsal)" if record.rehearsal else ""
         click.echo(
             f"{record.run_id}  {_date(record.started_at)}  {standing(record):<16} {kind}{dry}"
-            f"  by {record.who}" + (f" for {visible(record.incident)}" if record.incident else "")
+            f"  by {record.who}"
+            + (f", and OWES: runbook runs resume {record.run_id}" if record.run_id in owing else "")
+            + (f" for {visible(record.incident)}" if record.incident else "")
         )
 
 

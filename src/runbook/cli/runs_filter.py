@@ -25,6 +25,7 @@ class Filter:
     incident: str | None = None
     #: Seconds since the epoch.
     since: float | None = None
+    #: Only those without an end, and those that still owe something.
     only_open: bool = False
 
     @classmethod
@@ -57,7 +58,12 @@ class Filter:
     def of_journal(self, journal: Journal, limit: int) -> list[RunRecord]:
         """Return the newest runs that fit."""
         looked = journal.runs(_LOOKED_THROUGH if self.narrows else limit)
-        return [record for record in looked if self._fits(record)][:limit]
+        fitting = [record for record in looked if self._fits(record)]
+        if self.only_open:
+            ended = [r.run_id for r in fitting if r.ended_at is not None and r.status != "done"]
+            owing = journal.owing(ended)
+            fitting = [r for r in fitting if r.ended_at is None or r.run_id in owing]
+        return fitting[:limit]
 
     def _fits(self, record: RunRecord) -> bool:
         return (
@@ -65,7 +71,6 @@ class Filter:
             and self.playbook in {None, record.playbook}
             and self.incident in {None, record.incident}
             and (self.since is None or record.started_at >= self.since)
-            and not (self.only_open and record.ended_at is not None)
         )
 
 

@@ -51,6 +51,7 @@ def resume(
     journal = wiring.open_journal()
     kept = _chosen(journal, run_id)
     _check_resumable(kept)
+    _check_sound(journal, kept)
     planned = _planned_anew(kept, yes=yes, steal_lock=steal_lock)
     with damage_told(journal, kept):
         known = take_up(planned.plan, kept.events)
@@ -71,8 +72,9 @@ def work(run_id: str) -> int:
 
     journal = wiring.open_journal()
     kept = find_run(journal, run_id)
-    journal.close()
     _check_resumable(kept)
+    _check_sound(journal, kept)
+    journal.close()
     return _go_on(kept, _planned_anew(kept, yes=False), (), (), "json")
 
 
@@ -131,6 +133,18 @@ def _check_resumable(kept: KeptRun) -> None:
             " asked for: it cannot be planned anew",
             hint=f"`runbook runs show {record.run_id}` has what it had done; look at those hosts"
             " by hand, then run the playbook again",
+        )
+
+
+def _check_sound(journal: Journal, kept: KeptRun) -> None:
+    """What was changed after it was written is no ground to act on: not an answer, not a result."""
+    run_id = kept.record.run_id
+    faults = journal.verify(run_id)
+    if faults:
+        raise Refused(
+            f"run {run_id} is not as it was written: {faults[0].what}",
+            hint=f"`runbook runs verify {run_id}` tells where; look at its hosts by hand, then run"
+            " the playbook anew",
         )
 
 

@@ -150,6 +150,9 @@ class Journal(Watcher, Protocol):
     def run(self, run_id: str) -> KeptRun | None:
         """Return one run, or None."""
 
+    def owing(self, run_ids: Sequence[str]) -> set[str]:
+        """Return which of these runs still owe the world something."""
+
     def verify(self, run_id: str | None = None) -> Sequence[Fault]:
         """Return where one run, or every one, is not as it was written; nothing when all is."""
 

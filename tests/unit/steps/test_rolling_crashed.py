@@ -247,7 +247,7 @@ def test_what_a_person_wants_done_again_is_begun_anew_whatever_was_noted() -> No
 
 def test_a_drain_after_a_persons_word_makes_the_old_note_void() -> None:
     world = balanced(admin=0, InvocationID="second")
-    world.restart = lambda _world, effect: (_ for _ in ()).throw(Unreachable("cut off"))
+    world.restart = lambda _world, _effect: (_ for _ in ()).throw(Unreachable("cut off"))
     go(world, crashed(**NOTES))
     assert world.notes["restart_intended"] is False
     world = balanced(InvocationID="second")
