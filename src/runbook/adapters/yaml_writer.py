@@ -6,6 +6,9 @@ from typing import Any
 
 import yaml
 
+#: Words that some readers take for a truth value, and ours refuses unless they are quoted.
+_AMBIGUOUS = frozenset({"y", "n", "yes", "no", "on", "off"})
+
 
 class _Dumper(yaml.SafeDumper):
     """Without anchors: what occurs twice is written twice, for people."""
@@ -18,7 +21,8 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     """Text of several lines stands as it is, where YAML can tell it so."""
     plain = "\n" in text and all(c.isprintable() or c == "\n" for c in text)
     block = plain and not text.startswith((" ", "\n")) and " \n" not in text
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if block else None)
+    quoted = "'" if text.lower() in _AMBIGUOUS else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if block else quoted)
 
 
 _Dumper.add_representer(str, _text)

@@ -26,6 +26,11 @@ def command(files: tuple[str, ...], record: str | None, output_format: str) -> i
     if record is not None:
         if len(files) != 1:
             raise click.UsageError("--record writes to one FILE")
+        from runbook.cli.runs_find import find_run
+
+        journal = wiring.open_journal()
+        record = find_run(journal, record).record.run_id
+        journal.close()
         wiring.record_playbook_test(record, files[0])
         click.echo(f"{files[0]}: written from run {record}; look through it before you keep it")
         return 0

@@ -14,7 +14,7 @@ from runbook.model.errors import NotConfirmed, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runbook.model.ports import KeptRun
+    from runbook.model.ports import Journal, KeptRun
 
 
 #: Digits of a confirmation that bind an answer to it: 24 bits, and few enough to be typed.
@@ -45,7 +45,7 @@ def approve(run_id: str, deny: bool, comment: str, yes: bool, digest: str | None
     runs = wiring.local_runs(journal)
     question = runs.view(run_id).waiting
     if question is None:
-        raise UsageError(f"run {run_id} waits for no answer", hint="`runbook runs list` shows them")
+        raise _not_waiting(journal, run_id)
     _check_digest(run_id, str(question["hash"]), digest)
     asked = _show_question(run_id, question)
     if not yes and digest is None:
@@ -56,6 +56,21 @@ def approve(run_id: str, deny: bool, comment: str, yes: bool, digest: str | None
     said = "Denied" if deny else "Approved"
     click.echo(f"{said}: {asked} (confirmation {question['hash']}, by {wiring.who()}).")
     click.echo(f"To go on with it: runbook runs resume {run_id}")
+
+
+def _not_waiting(journal: Journal, run_id: str) -> UsageError:
+    """Somebody may have been quicker: then who, what, and what comes next."""
+    kept = journal.run(run_id)
+    answers = [e for e in (kept.events if kept else ()) if e.kind == "answered"]
+    if not answers or kept is None or kept.record.status != "waiting":
+        hint = "`runbook runs list --open` shows those that do"
+        return UsageError(f"run {run_id} waits for no answer", hint=hint)
+    said, last = ("yes" if answers[-1].data["yes"] else "no"), answers[-1].data
+    comment = f" ({visible(str(last['comment']))})" if last.get("comment") else ""
+    return UsageError(
+        f"run {run_id} was answered already: {said}, by {visible(str(last['by']))}{comment}",
+        hint=f"it goes on with `runbook runs resume {run_id}`",
+    )
 
 
 def _check_digest(run_id: str, asked: str, given: str | None) -> None:

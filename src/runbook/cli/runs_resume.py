@@ -54,7 +54,7 @@ def resume(
     _check_sound(journal, kept)
     planned = _planned_anew(kept, yes=yes, steal_lock=steal_lock)
     with damage_told(journal, kept):
-        known = take_up(planned.plan, kept.events)
+        known = take_up(planned.plan, kept.events, kept.record.run_id)
     journal.close()
     _check_choices(known, kept.record.run_id, done, again)
     _show(kept, planned.plan, known, (*done, *again))
@@ -103,7 +103,7 @@ def _chosen(journal: Journal, given: str | None) -> KeptRun:
     if not found:
         raise UsageError(
             "there is no run without an end",
-            hint="one that was halted or interrupted is resumed by its id: `runbook runs list`",
+            hint=f"one that was halted or interrupted is resumed by its id{_such_as(journal)}",
         )
     for record in found:
         what = f"{record.playbook} {record.target or ''}".strip()
@@ -111,6 +111,16 @@ def _chosen(journal: Journal, given: str | None) -> KeptRun:
     raise UsageError(
         f"{len(found)} runs have no end", hint=f"name one: runbook runs resume {found[0].run_id}"
     )
+
+
+def _such_as(journal: Journal) -> str:
+    """Name the newest run that did not end well: it is most likely meant."""
+    ended = (r for r in journal.runs(50) if not r.rehearsal and r.status not in {"done", "refused"})
+    newest = next(ended, None)
+    if newest is None:
+        return ": `runbook runs list`"
+    what = f"{newest.playbook} {newest.target or ''}".strip()
+    return f", such as `runbook runs resume {newest.run_id}` ({what}, {newest.status})"
 
 
 def _check_resumable(kept: KeptRun) -> None:

@@ -138,7 +138,7 @@ class LocalExecutor:
         with self._holding(plan):
             said = {"by": by, "pid": os.getpid(), "choices": choices}
             resumed = self._tell("resumed", None, said)
-            self._taken = take_up(plan, [*events, resumed])
+            self._taken = take_up(plan, [*events, resumed], self._performer.run_id)
             self._owed = {debt.key: debt for debt in self._taken.owed}
             return self._run(plan)
 

@@ -278,10 +278,12 @@ class _Play:
 
 def _fits(outcome: ScriptedOutcome, task: Task, node: Node) -> bool:
     phase = outcome.phase or main_phase(node)
+    # An admission works on the whole service; its key has the batch's number.
+    numbered = task.key[len(f"{task.node}/{task.phase}/") :].partition("#")[0]
     attempt = int(task.key.rpartition("#")[2]) if "#" in task.key.rpartition("/")[2] else 1
     return (
         fnmatchcase(task.phase, phase)
-        and fnmatchcase(task.target, outcome.target)
+        and any(fnmatchcase(name, outcome.target) for name in (task.target, numbered))
         and outcome.attempt in {None, attempt}
     )
 

@@ -42,7 +42,7 @@ def recorded(run: KeptRun, playbook: str, inventory: str | dict[str, Any]) -> di
         "expect": {
             "status": str(ending.data["status"]),
             "steps": _statuses(plan, results),
-            "shows": _shown(run.events),
+            "shows": _looked_at(plan, results) if plan.rehearsal else _shown(run.events),
         },
     }
     kept = {key: value for key, value in case.items() if value not in (None, {}, [], False)}
@@ -91,6 +91,16 @@ def _answers(events: Sequence[Event]) -> dict[str, bool]:
 def _shown(events: Sequence[Event]) -> list[str]:
     asked = [e for e in events if e.kind == "asked" and e.data.get("kind", "plan") == "plan"]
     return list(asked[0].data["touches"]) if asked else []
+
+
+def _looked_at(plan: Plan, results: dict[str, dict[str, Any]]) -> list[str]:
+    """A rehearsal asks nobody: it shows what its looks say that would be touched."""
+    looks = {
+        key: result
+        for key, result in results.items()
+        if _split(plan, key)[1] in {"prepare", "preflight"}
+    }
+    return list(dict.fromkeys(line for r in looks.values() for line in r.get("touches", ())))
 
 
 def _statuses(plan: Plan, results: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -80,10 +80,13 @@ class TakenUp:
     open_question: Mapping[str, Any] | None = None
 
 
-def take_up(plan: Plan, events: Sequence[Event]) -> TakenUp:
-    """Return what is known of a run, from its plan and its events in their order."""
+def take_up(plan: Plan, events: Sequence[Event], run_id: str = "ID") -> TakenUp:
+    """Return what is known of a run, from its plan and its events in their order.
+
+    `run_id` is for the commands that its hints name.
+    """
     traces = _traces(plan, events)
-    results = {key: kept for key, trace in traces.items() if (kept := trace.kept())}
+    results = {key: kept for key, trace in traces.items() if (kept := trace.kept(run_id))}
     results = _without_admissions(plan, results, traces)
     return TakenUp(
         results=results,
@@ -150,15 +153,15 @@ class _Trace:
         undone = self.result is not None and self.result.status in _NOTHING_DONE
         return not undone or bool(self.changed)
 
-    def kept(self) -> Result | None:
+    def kept(self, run_id: str) -> Result | None:
         """Return the result that stands, or None when the task is performed again."""
         if self.phase == "settle":
             return None  # what is owed is known by its own events
         if self.doubtful:
-            return self._unknown()
+            return self._unknown(run_id)
         return self.result if self.good or self.superseded else None
 
-    def _unknown(self) -> Result:
+    def _unknown(self, run_id: str) -> Result:
         if self.undone_by:
             return Result(
                 status="unknown",
@@ -170,7 +173,7 @@ class _Trace:
         return Result(
             status="unknown",
             summary=f"asked for, and nobody saw what came of it: {self.intended[-1]}",
-            hint="look there; then go on with `runbook runs resume ID` and"
+            hint=f"look there; then go on with `runbook runs resume {run_id}` and"
             f" --done {self.key} or --again {self.key}",
         )
 

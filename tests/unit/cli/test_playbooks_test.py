@@ -296,6 +296,23 @@ def test_a_real_run_becomes_a_test_that_holds_until_the_playbook_changes(tmp_pat
     assert "expected 'never' to be skipped, got ok" in said
 
 
+@pytest.mark.parametrize("words", [("--yes",), ("--dry-run",)])
+def test_a_rolling_restart_becomes_a_test(tmp_path: Path, words: tuple[str, ...]) -> None:
+    restart = ["sh", "-c", "date +%s%N > $0", f"{tmp_path}/${{host.name}}"]
+    manager = {"command": {"restart": restart, "status": ["cat", f"{tmp_path}/${{host.name}}"]}}
+    rolling = {"settle": "0s", "batches": [1], "min_available": 1}
+    service = {"hosts": "all", "manager": manager, "rolling": rolling}
+    hosts = {name: {"connection": "local"} for name in ("n", "on", "app-3")}
+    inventory = {"version": 1, "hosts": hosts, "services": {"shop": service}}
+    (tmp_path / "inventory.yaml").write_text(json.dumps(inventory))
+    for name in hosts:
+        (tmp_path / name).write_text(f"{name} before\n")
+    run(tmp_path, "run", "rolling-restart", "shop", *words, code=0)
+    run(tmp_path, "playbooks", "test", "--record", "last", "roll.yaml", code=0)
+    said = run(tmp_path, "playbooks", "test", "roll.yaml", code=0)
+    assert "1 case, 0 failed" in said
+
+
 def test_no_run_no_record(tmp_path: Path) -> None:
     said = run(tmp_path, "playbooks", "test", "--record", "none", "x.yaml", code=2)
     assert "there is no run 'none'" in said

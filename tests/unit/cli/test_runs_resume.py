@@ -244,7 +244,9 @@ def test_an_edited_journal_is_told_where(desk: Desk) -> None:
 
 def test_an_answer_that_was_changed_afterwards_starts_nothing(desk: Desk) -> None:
     desk.begin(desk.playbook("one"))
-    assert desk.run("runs", "approve", "last", "--deny", "--yes")[0] == 0
+    assert desk.run("runs", "approve", "last", "--deny", "--yes", "--comment", "no!")[0] == 0
+    code, _, err = desk.run("runs", "approve", "last", "--yes")
+    assert (code, "was answered already: no, by " in err, "(no!)" in err) == (2, True, True), err
     with sqlite3.connect(desk.journal) as db:
         changed = db.execute(
             "UPDATE events SET data = replace(data, '\"yes\": false', '\"yes\": true')"
