@@ -249,7 +249,9 @@ def test_killed_at_a_journal_event_and_resumed(
 ) -> None:
     """Around a restart: its intent is kept, and either it was not sent, or nobody heard of it."""
     points = every_point(victims, tmp_path / "whole", "event")
-    restarts = [point for point in points if point.what.startswith(f"{kind} restart sudo systemctl")]
+    restarts = [
+        point for point in points if point.what.startswith(f"{kind} restart sudo systemctl")
+    ]
     assert len(restarts) == len(victims.apps), points
     trouble = {}
     for point in points if SWEEP else restarts[1:2]:
