@@ -19,6 +19,8 @@ COMMANDS = {
     "run": "Run a playbook, shipped or your own.",
     "playbooks": "List, show, validate playbooks; print their JSON Schema.",
     "doctor": "On a quiet day: would every door open, and what mends it if not?",
+    "pool": "The pool budget: declared, observed, usable; plan and apply new sizes.",
+    "pgbouncer": "Look through PgBouncers; put one before a database, or take it away.",
     "inventory": "List, show, validate the inventory.",
     "runs": "List and show what was run on this machine.",
     "drill": "A throwaway saturated database to practise on.",

@@ -6,6 +6,7 @@ The keys are a promise to users: `inventory.example.yaml` shows every one of the
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -43,6 +44,12 @@ Word = Annotated[str, BeforeValidator(_word)]
 #: One argv; never a shell line. `${host.name}` and its like are replaced inside single words.
 Argv = Annotated[tuple[Word, ...], Field(min_length=1)]
 Scalar = str | int | float | bool
+#: An absolute path without `..`, on a host.
+FilePath = Annotated[
+    str, StringConstraints(pattern=r"^/[^\x00-\x1f]{0,4000}[^/\x00-\x1f]$", strict=True)
+]
+#: The name of an environment variable.
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 
 
 class Closed(BaseModel):
@@ -144,6 +151,17 @@ class Protect(Closed):
     addresses: tuple[str, ...] = Field((), description="client addresses or networks (CIDR)")
 
 
+class DatabaseBudget(Closed):
+    """What of the usable slots is not for the services' pools."""
+
+    direct: Annotated[int, Field(ge=0)] = Field(
+        0, description="connections past every pool: people, cron jobs, migrations, monitoring"
+    )
+    reserve: Floor = Field(
+        "20%", description="usable slots that stay free for a bad day: a count or a share"
+    )
+
+
 class Database(Closed):
     """One PostgreSQL server, and the doors that lead into it."""
 
@@ -158,6 +176,7 @@ class Database(Closed):
     max_terminated: Annotated[int, Field(ge=1)] | None = Field(
         None, description="no run may terminate more sessions than this; the smaller bound wins"
     )
+    budget: DatabaseBudget = DatabaseBudget()
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -183,11 +202,74 @@ class Pool(Closed):
     idle_timeout: Duration | None = Field(
         None, description="the pool closes a connection that was idle for this long"
     )
+    threads: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="threads of one process that may want a connection at the same moment"
+    )
+    nested: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="connections that one request holds at the same time; more than one can"
+        " deadlock a small pool: size must be at least threads x (nested - 1) + 1",
+    )
+    surge: Amount | None = Field(
+        None, description="hosts that a deploy starts beside the running ones: a count or a share"
+    )
+    scales_to: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="hosts that autoscaling may reach"
+    )
 
     @property
     def budget(self) -> int:
         """Connections that one host may hold: processes x (size + overflow)."""
         return self.processes * (self.size + self.overflow)
+
+
+class Setting(Closed):
+    """Where a host keeps one value of a service: exactly one of env_file, environment, file."""
+
+    env_file: FilePath | None = Field(
+        None, description="an EnvironmentFile of the unit, with `key`"
+    )
+    key: Variable | None = Field(None, description="the variable in env_file")
+    environment: Variable | None = Field(
+        None,
+        description="a variable in the unit's own Environment=; written as a drop-in of runbook's",
+    )
+    file: FilePath | None = Field(None, description="any text file, with `match`")
+    match: str | None = Field(
+        None,
+        description="a regular expression for one line of file; its one group is the value",
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        places = {"env_file": self.env_file, "environment": self.environment, "file": self.file}
+        if sum(value is not None for value in places.values()) != 1:
+            raise ValueError("a setting lives in exactly one of env_file, environment, file")
+        if (self.env_file is None) != (self.key is None):
+            raise ValueError("env_file and key go together")
+        if (self.file is None) != (self.match is None):
+            raise ValueError("file and match go together")
+        _check_match(self.match)
+        return self
+
+
+def _check_match(match: str | None) -> None:
+    try:
+        groups = re.compile(match).groups if match is not None else 1
+    except re.error as error:
+        raise ValueError(f"match: {match!r} is no regular expression: {error}") from None
+    if groups != 1:
+        raise ValueError(f"match: {match!r} has {groups} groups, and the value is exactly one")
+
+
+class ServiceSettings(Closed):
+    """Where a service's hosts keep its pool's size, and where its database is; all optional."""
+
+    size: Setting | None = None
+    overflow: Setting | None = None
+    processes: Setting | None = None
+    url: Setting | None = Field(None, description="the connection string, as in DATABASE_URL")
+    sudo: bool = Field(True, description="look and write with `sudo -n sh`")
 
 
 class HttpGate(Closed):
@@ -385,12 +467,37 @@ class Service(Closed):
         None, description="how its sessions are told apart; ${host.name} names the host"
     )
     pool: Pool | None = None
+    settings: ServiceSettings = ServiceSettings()
     gates: tuple[Gate, ...] = ()
     drain: Drain | None = None
     rolling: Rolling = Rolling()
     max_hosts: Annotated[int, Field(ge=1)] | None = Field(
         None, description="no run may restart more hosts than this; the smaller bound wins"
     )
+
+
+class BouncerTls(Closed):
+    """TLS between the app servers and PgBouncer."""
+
+    mode: Literal["allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    cert_file: FilePath = Field(description="on PgBouncer's host, readable to its user")
+    key_file: FilePath = Field(description="on PgBouncer's host, readable to its user")
+    ca_file: FilePath | None = None
+
+
+class BouncerPool(Closed):
+    """How a PgBouncer pools; what is left out comes from the pool budget."""
+
+    mode: Literal["session", "transaction", "statement"] | None = Field(
+        None, description="proposed from what is seen, when left out"
+    )
+    size: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="server connections for each database and role"
+    )
+    reserve: Annotated[int, Field(ge=0)] = Field(
+        0, description="further ones, for clients that have waited"
+    )
+    max_client_conn: Annotated[int, Field(ge=1)] | None = None
 
 
 class PgBouncer(Closed):
@@ -403,6 +510,24 @@ class PgBouncer(Closed):
     database: Name
     port: Annotated[int, Field(ge=1, le=65535)] = 6432
     admin: Credentials
+    upstream: Address | None = Field(
+        None,
+        description="where PgBouncer reaches PostgreSQL; as the database's connect, when left out",
+    )
+    clients: Address | None = Field(
+        None, description="the name by which app servers reach it; its address, when left out"
+    )
+    client_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="the port that app servers reach it by; `port`, when left out"
+    )
+    auth: Credentials | None = Field(
+        None,
+        description="the least-privileged role of auth_query, which `pgbouncer introduce` makes",
+    )
+    pool: BouncerPool = BouncerPool()
+    tls: BouncerTls | None = None
+    unit: UnitName = "pgbouncer.service"
+    config: FilePath = "/etc/pgbouncer/pgbouncer.ini"
 
 
 class Defaults(Closed):
