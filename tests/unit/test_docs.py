@@ -266,9 +266,11 @@ INVENTORY: dict[str, tuple[type[BaseModel], ...]] = {
     "admin and rescue": (inventory_model.Credentials,),
     "local": (inventory_model.LocalSocket,),
     "protect": (inventory_model.Protect,),
+    "budget": (inventory_model.DatabaseBudget,),
     "Secrets": (inventory_model.Secret,),
     "services": (inventory_model.Service,),
     "pool": (inventory_model.Pool,),
+    "settings": (inventory_model.ServiceSettings, inventory_model.Setting),
     "gates": (
         inventory_model.Gate,
         inventory_model.HttpGate,
@@ -285,7 +287,11 @@ INVENTORY: dict[str, tuple[type[BaseModel], ...]] = {
     ),
     "rolling": (inventory_model.Rolling, inventory_model.GateTiming),
     "manager: services without systemd": (inventory_model.Manager, inventory_model.CommandManager),
-    "pgbouncers": (inventory_model.PgBouncer,),
+    "pgbouncers": (
+        inventory_model.PgBouncer,
+        inventory_model.BouncerPool,
+        inventory_model.BouncerTls,
+    ),
 }
 PLAYBOOK: dict[str, type[BaseModel]] = {
     "Top": PlaybookFrame,
