@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runbook.model.units import format_duration
-
 if TYPE_CHECKING:
     from runbook.model.inventory import Pool
     from runbook.model.pool_case import ServiceCase
@@ -40,10 +38,10 @@ class Need:
 def need_of(case: ServiceCase) -> Need:
     """Return what a service needs, by what was seen of it."""
     deadlock = deadlock_floor(case.pool)
-    if case.use is None:
+    load = connections_needed(case.use) if case.use is not None else None
+    if case.use is None or load is None:
         return Need(connections=None, floor=deadlock or 1, deadlock=deadlock, hidden=False)
-    load = connections_needed(case.use)
-    hidden = case.counted_by == "pool" and 0 < case.counted <= case.use.busy_peak
+    hidden = case.counted_by == "pool" and 0 < case.counted <= (case.use.busy_peak or 0)
     if hidden:
         load = max(load, _swung(case.counted))
     by_load = -(-load // case.processes) if case.processes else 0
@@ -55,11 +53,15 @@ def need_of(case: ServiceCase) -> Need:
     )
 
 
-def connections_needed(use: ServiceUse) -> int:
+def connections_needed(use: ServiceUse) -> int | None:
     """Return the larger of what was at work at once and 1.3 times the mean, rounded up.
+
+    None where it was hidden from our role what its sessions do.
 
     The mean of the sessions at work is rate x hold time, by Little's law: L = λ x W.
     """
+    if use.busy_mean is None or use.busy_peak is None:
+        return None
     return max(use.busy_peak, _swung(use.busy_mean))
 
 
@@ -87,7 +89,7 @@ def standing_of(case: ServiceCase, need: Need, usable: int) -> tuple[Standing, s
             " (threads x (nested - 1) + 1)"
         )
     if case.use is None or need.connections is None:
-        return "unknown", "its sessions could not be told apart"
+        return "unknown", "what its sessions do could not be seen"
     return _by_load(case, case.use, need, usable)
 
 
@@ -110,22 +112,11 @@ def _by_load(case: ServiceCase, use: ServiceUse, need: Need, usable: int) -> tup
     return "fits", f"it may open {case.counted}, and needs {load}"
 
 
-def little(use: ServiceUse) -> str:
-    """Return the arithmetic of a need, as on paper: `12.0/s x 41 ms = 0.5 at work, …`."""
-    mean = f"{use.busy_mean:.1f} at work in the mean"
-    if use.rate_per_s:
-        hold = use.busy_mean / use.rate_per_s
-        mean = f"{use.rate_per_s:.1f}/s x {_held(hold)} = {mean}"
-    return f"{mean}, x {SWING} = {_swung(use.busy_mean)}; {use.busy_peak} at once at the most"
-
-
 def hold_ms(use: ServiceUse) -> float | None:
     """Return for how long each transaction holds its connection, in milliseconds."""
-    return round(use.busy_mean / use.rate_per_s * 1000, 3) if use.rate_per_s else None
-
-
-def _held(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else format_duration(seconds)
+    if not use.rate_per_s or use.busy_mean is None:
+        return None
+    return round(use.busy_mean / use.rate_per_s * 1000, 3)
 
 
 def _swung(mean: float) -> int:

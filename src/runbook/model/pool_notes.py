@@ -97,13 +97,13 @@ def _deploys(growth: Sequence[Growth]) -> Iterator[str]:
         )
 
 
-def unseen_of(case: Case, facts: PoolFacts) -> tuple[str, ...]:
+def unseen_of(services: Sequence[ServicePlan], facts: PoolFacts) -> tuple[str, ...]:
     """Return what the budget had to do without."""
     unseen = list(facts.unseen)
-    silent = [one.name for one in case.pooled if one.use is None]
+    silent = [one.name for one in services if one.counted_by == "pool" and one.need is None]
     if silent:
         unseen.append(f"the load of {some_of(silent)}: floors of 1 and what is declared stand in")
-    if case.services and not facts.peak_since and facts.window_s < SHORT_S:
+    if services and not facts.peak_since and facts.window_s < SHORT_S:
         unseen.append(
             f"the busiest hour: all that was seen is {format_duration(facts.window_s)} from"
             f" {facts.at}; look again when it matters, or with --window 10m"

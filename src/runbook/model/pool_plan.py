@@ -66,6 +66,10 @@ class ServicePlan(Closed):
     hold_ms: float | None = Field(
         None, description="how long each holds its connection, by Little's law: busy_mean / rate"
     )
+    statements_per_s: float | None = Field(None, description="by pg_stat_statements")
+    statement_ms: float | None = Field(
+        None, description="the mean of one; a connection is held for all of its transaction"
+    )
     need: int | None = Field(
         None, description="connections at work at once, with 30% over the mean for its swings"
     )

@@ -73,7 +73,7 @@ def plan_pools(
         growth=growth,
         proposal=proposal,
         notes=notes_of(case, services, facts, growth),
-        unseen=unseen_of(case, facts),
+        unseen=unseen_of(services, facts),
         advice=advice_of(verdict, proposal, changes, bool(what_if)),
         command=command_of(case.database, proposal, changes, what_if),
     )
@@ -170,6 +170,8 @@ def _service(
         busy_peak=use.busy_peak if use is not None else None,
         rate_per_s=use.rate_per_s if use is not None else None,
         hold_ms=hold_ms(use) if use is not None else None,
+        statements_per_s=use.statements_per_s if use is not None else None,
+        statement_ms=use.statement_ms if use is not None else None,
         need=need.connections,
         floor=need.floor if each is not None else None,
         deadlock_floor=need.deadlock,

@@ -99,7 +99,10 @@ def _load(one: ServicePlan) -> str:
     mean = f"{one.busy_mean:.1f} at work in the mean"
     if one.rate_per_s and one.hold_ms is not None:
         mean = f"{one.rate_per_s:.1f}/s x {one.hold_ms:.1f} ms = {mean}"
-    return f"{mean}, x {SWING}; at most {one.busy_peak} at once; need {one.need}"
+    statements = ""
+    if one.statements_per_s and one.statement_ms is not None:
+        statements = f" ({one.statements_per_s:.1f} statements/s of {one.statement_ms:.1f} ms)"
+    return f"{mean}{statements}, x {SWING}; at most {one.busy_peak} at once; need {one.need}"
 
 
 def host_lines(plan: PoolPlan) -> Iterator[str]:
