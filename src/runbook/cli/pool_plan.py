@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -52,33 +53,61 @@ def command(
 
     Without TARGET, every database of the inventory, one after the other. It changes nothing.
     """
-    from runbook import wiring
-    from runbook.model.pool_what_if import check_fit, parse
-
     if check and target is None:
         raise click.UsageError("--check answers for one database: name it")
-    looked, kept = _window(window), _reserve(reserve)
-    fleet = wiring.load_fleet(inventory)
-    targets = [target] if target is not None else list(fleet.inventory.databases)
-    for name in targets:
-        fleet.database(name)
-    supposed = parse(what_if, fleet.inventory.services)
-    check_fit(supposed, fleet, targets)
-    look = _Look(fleet, looked, hosts=not (no_hosts or check), journal=not check)
-    if check:
-        return _answer(look, targets[0], kept, supposed)
-    return _show_all(look, targets, kept, supposed, output_format, one=target is not None)
+    asked = _Asked(
+        target=target,
+        inventory=inventory,
+        what_if=what_if,
+        reserve=_reserve(reserve),
+        window=_window(window),
+        # A check that runs every minute leaves hosts alone, and no record.
+        hosts=not (no_hosts or check),
+        journal=not check,
+    )
+    return _answer(asked) if check else _show_all(asked, output_format)
 
 
-class _Look:
-    """Looks at a database by the shipped playbook."""
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the user asked for."""
 
-    def __init__(self, fleet: Fleet, window: str, *, hosts: bool, journal: bool) -> None:
-        self.fleet = fleet
-        self._params = {"window": window, "hosts": hosts}
-        self._journal = journal
+    target: str | None
+    inventory: str | None
+    what_if: tuple[str, ...]
+    reserve: str | None
+    window: str
+    hosts: bool
+    journal: bool
 
-    def plan(self, target: str, reserve: str | None, what_if: Sequence[Supposition]) -> PoolPlan:
+    def planner(self) -> _Planner:
+        """Return what makes the plans.
+
+        Raises:
+            RunbookError: when the inventory cannot be read, or has not what is named.
+        """
+        from runbook import wiring
+        from runbook.model.pool_what_if import check_fit, parse
+
+        fleet = wiring.load_fleet(self.inventory)
+        targets = list(fleet.inventory.databases) if self.target is None else [self.target]
+        for name in targets:
+            fleet.database(name)
+        supposed = parse(self.what_if, fleet.inventory.services)
+        check_fit(supposed, fleet, targets)
+        return _Planner(self, fleet, targets, supposed)
+
+
+class _Planner:
+    """Looks at databases by the shipped playbook, and makes their plans."""
+
+    def __init__(
+        self, asked: _Asked, fleet: Fleet, targets: Sequence[str], what_if: Sequence[Supposition]
+    ) -> None:
+        self.targets = targets
+        self._asked, self._fleet, self._what_if = asked, fleet, what_if
+
+    def plan(self, target: str) -> PoolPlan:
         """Return the plan of one database.
 
         Raises:
@@ -86,14 +115,11 @@ class _Look:
         """
         from runbook.model.pool_planning import plan_pools
 
-        return plan_pools(self.fleet, self.facts(target), reserve=reserve, what_if=what_if)
+        return plan_pools(
+            self._fleet, self._facts(target), reserve=self._asked.reserve, what_if=self._what_if
+        )
 
-    def facts(self, target: str) -> PoolFacts:
-        """Return what is seen of one database and its pools.
-
-        Raises:
-            RunbookError: when it cannot be looked at.
-        """
+    def _facts(self, target: str) -> PoolFacts:
         from runbook.cli.running import EXIT_CODES, Request, run_playbook
         from runbook.model.errors import ExitCode, Interrupted
         from runbook.model.pool_facts import PoolFacts
@@ -101,11 +127,11 @@ class _Look:
         request = Request(
             playbook="pool-plan",
             target=target,
-            params=self._params,
+            params={"window": self._asked.window, "hosts": self._asked.hosts},
             quiet=True,
-            journal=self._journal,
+            journal=self._asked.journal,
         )
-        outcome = run_playbook(request, self.fleet)
+        outcome = run_playbook(request, self._fleet)
         result = outcome.steps[0].result
         if result is not None and result.good and "facts" in result.data:
             return PoolFacts.model_validate(result.data["facts"])
@@ -124,54 +150,46 @@ def _failure(result: Result | None, reason: str) -> RunbookError:
     return kind(result.summary, hint=result.hint or None)
 
 
-def _answer(look: _Look, target: str, reserve: str | None, what_if: Sequence[Supposition]) -> int:
+def _answer(asked: _Asked) -> int:
     """Answer as a monitoring plugin does."""
     from runbook.cli.rendering.monitoring import from_error
     from runbook.cli.rendering.pool_check import check as plugin
     from runbook.model.errors import RunbookError
 
     try:
-        line, code = plugin(look.plan(target, reserve, what_if))
+        line, code = plugin(asked.planner().plan(str(asked.target)))
     except RunbookError as error:
-        line, code = from_error(target, error)
+        line, code = from_error(str(asked.target), error)
     click.echo(line)
     return code
 
 
-def _show_all(
-    look: _Look,
-    targets: Sequence[str],
-    reserve: str | None,
-    what_if: Sequence[Supposition],
-    output_format: str,
-    *,
-    one: bool,
-) -> int:
+def _show_all(asked: _Asked, output_format: str) -> int:
     """Show the plan of each database; one that cannot be looked at does not hide the others.
 
     Raises:
         RunbookError: when the one that was asked for cannot be looked at.
     """
-    from runbook.cli.rendering.consoles import notes
     from runbook.cli.rendering.errors import error_text
-    from runbook.model.errors import Interrupted, RunbookError
+    from runbook.model.errors import DoorError, StepFailed
 
+    planner = asked.planner()
     plans: list[PoolPlan] = []
     code = 0
-    for target in targets:
+    for target in planner.targets:
         try:
-            plan = look.plan(target, reserve, what_if)
-        except RunbookError as error:
-            if one or isinstance(error, Interrupted):
+            plan = planner.plan(target)
+        except (DoorError, StepFailed) as error:
+            if asked.target is not None:
                 raise
-            notes().print(error_text(error, target))
+            click.echo(error_text(error, f"error: {target}"), err=True)
             code = error.exit_code
             continue
         if output_format != "json":
             _show(plan, output_format, first=not plans)
         plans.append(plan)
     if output_format == "json":
-        _echo_json(plans, one=one)
+        _echo_json(plans, one=asked.target is not None)
     return code
 
 

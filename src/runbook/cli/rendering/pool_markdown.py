@@ -8,6 +8,7 @@ from runbook.cli.rendering.diagnosis_markdown import code_block, escape
 from runbook.cli.rendering.pool_sums import Addition, addition
 from runbook.cli.rendering.pool_words import (
     HEADS,
+    band_line,
     cells,
     host_lines,
     load_lines,
@@ -30,7 +31,7 @@ def render(plan: PoolPlan) -> str:
         escape(seen_line(plan)) + ".",
         f"**What if** {escape(', '.join(plan.what_if))}." if plan.what_if else "",
         _sum("The sum", addition(plan)),
-        escape(usable_line(plan)) + ".",
+        f"{escape(usable_line(plan))}. {escape(band_line(plan))}.",
         _services(plan),
         _section("What they need", load_lines(plan)),
         _section("On the hosts", host_lines(plan)),

@@ -11,6 +11,7 @@ from runbook.cli.rendering.pool_chart import chart_lines
 from runbook.cli.rendering.pool_sums import Addition, addition, paper
 from runbook.cli.rendering.pool_words import (
     HEADS,
+    band_line,
     cells,
     host_lines,
     load_lines,
@@ -45,6 +46,7 @@ def render(plan: PoolPlan, console: Console) -> None:
         page.wrapped(f"What if {', '.join(plan.what_if)}: nothing of it is applied", style="yellow")
     _sum(page, "The sum", addition(plan))
     page.wrapped(usable_line(plan), indent=2, style="dim")
+    page.wrapped(band_line(plan), indent=2, style="dim")
     _services(page, plan)
     page.bullets("What they need", load_lines(plan))
     page.bullets("On the hosts", host_lines(plan))

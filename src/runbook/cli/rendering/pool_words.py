@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from heapq import nlargest
 from typing import TYPE_CHECKING
 
+from runbook.model.pool_budget import ONE_INCIDENT_AWAY, TIGHT
 from runbook.model.pool_case import VALUES
 from runbook.model.pool_need import SWING
 from runbook.model.units import format_duration
@@ -62,7 +64,7 @@ def seen_line(plan: PoolPlan) -> str:
 
 
 def usable_line(plan: PoolPlan) -> str:
-    """Return how the usable slots come about, and the band; only what is not 0 is subtracted."""
+    """Return how the usable slots come about; only what is not 0 is subtracted."""
     slots = plan.slots
     taken = (
         (slots.superuser_reserved, "reserved for superusers"),
@@ -75,9 +77,14 @@ def usable_line(plan: PoolPlan) -> str:
         if plan.declared == plan.together
         else f"; as the inventory declares them: {plan.declared}"
     )
+    return f"{' - '.join(terms)} = {slots.usable} usable{declared}"
+
+
+def band_line(plan: PoolPlan) -> str:
+    """Return the share that may be taken, and what the bands mean."""
     return (
-        f"{' - '.join(terms)} = {slots.usable} usable; {plan.percent}% of it"
-        f" (below 70 comfortable, below 90 tight){declared}"
+        f"{plan.percent}% of usable: below {TIGHT} is comfortable, below {ONE_INCIDENT_AWAY} tight,"
+        " more is one incident away"
     )
 
 
@@ -108,13 +115,13 @@ def _load(one: ServicePlan) -> str:
 def host_lines(plan: PoolPlan) -> Iterator[str]:
     """Yield services on hosts that hold the most of what they may, the fullest first."""
     rows = [
-        (one, host, _budget(one))
-        for one in plan.services
+        (one, host, budget)
+        for one, budget in ((one, _budget(one)) for one in plan.services)
         for host in one.hosts
         if host.peak or host.now
     ]
-    rows.sort(key=lambda row: -row[1].peak / row[2] if row[2] else 0.0)
-    for one, host, budget in rows[:LINES_SHOWN]:
+    fullest = nlargest(LINES_SHOWN, rows, key=lambda row: row[1].peak / row[2] if row[2] else 0.0)
+    for one, host, budget in fullest:
         may = f" of {budget}" if budget else ""
         held = f"{host.now} now, {host.peak}{may} at the peak"
         yield f"{one.name} on {host.host}: {held}{_processes(one, host)}"
