@@ -17,7 +17,7 @@ from runbook.findings.pool_seen import Seen, holders_in, see, through_bouncers
 from runbook.findings.pools_over_budget import behind_pgbouncer
 from runbook.findings.view import View
 from runbook.findings.witness import Told
-from runbook.model.effects import AskDatabase, Drive, Say, Sleep, Together, ask
+from runbook.model.effects import AskDatabase, Drive, Now, Say, Sleep, Together, ask
 from runbook.model.errors import DoorError
 from runbook.model.pool_facts import (
     BouncerUse,
@@ -88,31 +88,31 @@ def _watch(database: str, window_s: float) -> Drive[_Window]:
     text = f"the connections of {database}, for {format_duration(window_s)}"
     yield from ask(Say(stage="counting", text=text))
     looks = max(1, min(MOST_SAMPLES, round(window_s / INTERVAL_S)))
+    started = yield from ask(Now())
     begin = (pool_sample.QUESTION, pool_rates.DATABASES, pool_rates.EXTENSION)
     first = yield from _look(database, *begin)
+    # The statements of each role are counted from the second look on: only then is it known how.
     statements = pool_rates.statements_question(first)
     also = () if statements is None else (statements,)
-    samples, missed, before = [pool_sample.sample_from(database, first)], "", first
-    for number in range(1, looks):
-        yield from ask(Sleep(seconds=window_s / looks, cut_short=True))
+    samples, missed = [pool_sample.sample_from(database, first)], ""
+    pause = Sleep(seconds=window_s / looks, cut_short=True)
+    while (yield from ask(pause)) and len(samples) < looks:
         try:
-            # The statements of each role are counted from the second look on.
-            counted = yield from _look(
-                database, pool_sample.QUESTION, *(also if number == 1 else ())
-            )
+            counted = yield from _look(database, pool_sample.QUESTION, *also)
         except DoorError as error:
             missed = error.message
+            samples.append(None)
             continue
-        before = _merged(before, counted) if number == 1 else before
         samples.append(pool_sample.sample_from(database, counted))
-    yield from ask(Sleep(seconds=window_s / looks, cut_short=True))
-    last = yield from _look(database, *full, *also)
+        first, also = (_merged(first, counted), ()) if also else (first, also)
+    last = yield from _look(database, *full, *filter(None, (statements,)))
+    ended = yield from ask(Now())
     return _Window(
-        first=before,
+        first=first,
         last=last,
         samples=tuple(sample for sample in samples if sample is not None),
-        seconds=window_s,
-        asked=looks,
+        seconds=round(ended - started, 1),
+        asked=len(samples),
         missed=missed or first.failed.get(pool_sample.QUESTION.name, ""),
     )
 

@@ -10,6 +10,7 @@ from runbook.model.inventory import Closed, Name
 from runbook.model.plan import Result
 from runbook.model.step import StepContext, StepType
 from runbook.model.units import Duration
+from runbook.steps.pool_settings import configured
 
 if TYPE_CHECKING:
     from runbook.model.effects import Drive
@@ -34,6 +35,11 @@ def _act(args: PoolPlanArgs, context: StepContext) -> Drive[Result]:
     facts = yield from context.judge.pool_use(
         args.database, context.fleet, window_s=args.window, hosts=args.hosts
     )
+    if args.hosts:
+        names = tuple(use.service for use in facts.services)
+        read = yield from configured(names, context.fleet)
+        unseen = (*facts.unseen, *read.unseen)
+        facts = facts.model_copy(update={"configured": read.configured, "unseen": unseen})
     return Result(
         status="ok", summary=_summary(facts), data={"facts": facts.model_dump(mode="json")}
     )
