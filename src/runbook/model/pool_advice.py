@@ -55,11 +55,12 @@ def _ways(case: Case, needs: Mapping[str, Need], floors: int) -> Iterator[str]:
 def _pgbouncer(room: int, need: int) -> str:
     if not room:
         return "PgBouncer in between: only once direct connections leave room for its pool"
-    enough = (
-        f"the {need} that are needed at once fit into that"
-        if need <= room
-        else (f"{need} are needed at once: clients would wait for each other there")
-    )
+    if not need:
+        enough = "nothing was at work when it was looked at"
+    elif need <= room:
+        enough = f"the {need} that were needed at once fit into that"
+    else:
+        enough = f"{need} were needed at once: clients would wait for each other there"
     return (
         f"PgBouncer in between, in transaction mode, with at most {room} server connections:"
         f" {enough} (runbook pgbouncer introduce)"

@@ -12,6 +12,7 @@ from runbook.model.pool_notes import notes_of, unseen_of
 from runbook.model.pool_plan import (
     BouncerPlan,
     Direct,
+    HostPlan,
     PoolPlan,
     Proposal,
     Seen,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from runbook.model.fleet import Fleet
-    from runbook.model.pool_facts import BouncerUse, Configured, PoolFacts
+    from runbook.model.pool_facts import BouncerUse, Configured, HostUse, PoolFacts
     from runbook.model.pool_what_if import Supposition
 
 
@@ -179,7 +180,19 @@ def _service(
         because=because,
         proposed=proposed_shape(case, each).sum() if each is not None else None,
         settable=case.service.settings.size is not None,
-        hosts=use.hosts if use is not None else (),
+        hosts=tuple(_host(case, host) for host in use.hosts) if use is not None else (),
+    )
+
+
+def _host(case: ServiceCase, use: HostUse) -> HostPlan:
+    shape = case.of_host(use.host) if case.counted_by == "pool" else None
+    return HostPlan(
+        host=use.host,
+        budget=shape.per_host if shape is not None else None,
+        each=shape.each if shape is not None else None,
+        now=use.now,
+        peak=use.peak,
+        processes=use.processes,
     )
 
 

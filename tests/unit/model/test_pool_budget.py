@@ -7,7 +7,7 @@ import pytest
 from runbook.model.pool_budget import verdict_of
 from runbook.model.pool_facts import BouncerUse, OtherUse
 from runbook.model.pool_plan import Verdict
-from unit.model.pool_world import configured, facts, fleet, planned, server, shop, use
+from unit.model.pool_world import configured, facts, fleet, host_use, planned, server, shop, use
 
 
 def test_four_servers_of_100_are_400_and_too_many_for_200() -> None:
@@ -92,11 +92,14 @@ def test_exactly_full_has_no_reserve() -> None:
 
 
 def test_hosts_that_are_configured_differently_count_as_they_are() -> None:
-    seen = facts(use(), configured=(configured("web-2", "40"), configured("web-1", "10")))
+    hosts = (host_use("web-1", 3), host_use("web-2", 3))
+    told = (configured("web-2", "40"), configured("web-1", "10"))
+    seen = facts(use(hosts=hosts), configured=told)
     plan = planned(fleet({"shop": shop(10)}), seen)
     (service,) = plan.services
     assert [(one.hosts, one.size) for one in service.sums] == [(3, 10), (1, 40)]
     assert (plan.together, plan.declared) == (70, 40)
+    assert {host.host: host.budget for host in service.hosts} == {"web-1": 10, "web-2": 40}
     assert "shop: size is 40 on web-2 (/etc/shop.env line 3, POOL_SIZE); declared: 10" in plan.notes
 
 
