@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from runbook.model.pool_case import Case
     from runbook.model.pool_need import Need
-    from runbook.model.pool_plan import Proposal, ServicePlan, Sum, Verdict
+    from runbook.model.pool_plan import Proposal, Proposed, ServicePlan, Sum, Verdict
     from runbook.model.pool_what_if import Supposition
 
 #: A command with more than so many settings is no command that anybody reads: `pool apply` without
@@ -112,7 +112,7 @@ def _sizes(changes: Sequence[ServicePlan]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _size(one: Sum) -> str:
+def _size(one: Sum | Proposed) -> str:
     return f"{one.size} + {one.overflow}" if one.overflow else str(one.size)
 
 

@@ -170,6 +170,7 @@ def case_of(fleet: Fleet, facts: PoolFacts, reserve: str | None = None) -> Case:
         UsageError: when the inventory has no such database.
     """
     database = fleet.database(facts.database)
+    siblings = fleet.same_server(facts.database)
     uses = {use.service: use for use in facts.services}
     configured = _trusted(facts.configured)
     behind = frozenset(facts.behind_bouncer)
@@ -178,7 +179,7 @@ def case_of(fleet: Fleet, facts: PoolFacts, reserve: str | None = None) -> Case:
         max_connections=facts.server.max_connections,
         superuser_reserved=facts.server.superuser_reserved,
         reserved=facts.server.reserved,
-        direct=max(database.budget.direct, sum(other.peak for other in facts.others)),
+        direct=max(declared_direct(fleet, facts.database), sum(o.peak for o in facts.others)),
         reserve_asked=reserve if reserve is not None else database.budget.reserve,
         services=tuple(
             _service(
@@ -189,10 +190,17 @@ def case_of(fleet: Fleet, facts: PoolFacts, reserve: str | None = None) -> Case:
                 uses.get(name),
                 behind=name in behind,
             )
-            for name, service in fleet.services_of(facts.database).items()
+            for sibling in siblings
+            for name, service in fleet.services_of(sibling).items()
         ),
         bouncers=facts.bouncers,
     )
+
+
+def declared_direct(fleet: Fleet, database: str) -> int:
+    """Return the connections past every pool that the inventory tells of a server."""
+    names = fleet.same_server(database)
+    return max(fleet.database(name).budget.direct for name in names)
 
 
 def _service(

@@ -43,6 +43,17 @@ class Sum(Closed):
     connections: int = Field(description="hosts x processes x (size + overflow)")
 
 
+class Proposed(Closed):
+    """A service's pool as it is proposed: the same for each of its processes."""
+
+    size: int
+    overflow: int
+    connections: int = Field(description="of all its processes")
+    sums: tuple[Sum, ...] = Field(
+        description="how that comes about; several where hosts have different numbers of processes"
+    )
+
+
 class HostPlan(Closed):
     """One service on one host: what it may hold, and what was seen."""
 
@@ -94,13 +105,15 @@ class ServicePlan(Closed):
     )
     standing: Standing
     because: str = Field("", description="why it stands so, with the numbers")
-    proposed: Sum | None = Field(
+    proposed: Proposed | None = Field(
         None, description="by the proposal; its floor, where not even the floors fit"
     )
     settable: bool = Field(
         False, description="the inventory says where its size lives (settings.size)"
     )
-    hosts: tuple[HostPlan, ...] = Field((), description="observed on each host, and by process")
+    hosts: tuple[HostPlan, ...] = Field(
+        (), description="observed by host and process; hosts without a session are left out"
+    )
 
     @property
     def changed(self) -> bool:

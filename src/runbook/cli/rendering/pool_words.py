@@ -113,9 +113,7 @@ def _load(one: ServicePlan) -> str:
 
 def host_lines(plan: PoolPlan) -> Iterator[str]:
     """Yield services on hosts that hold the most of what they may, the fullest first."""
-    rows = [
-        (one.name, host) for one in plan.services for host in one.hosts if host.peak or host.now
-    ]
+    rows = [(one.name, host) for one in plan.services for host in one.hosts]
     for name, host in nlargest(LINES_SHOWN, rows, key=lambda row: _filled(row[1])):
         may = "" if host.budget is None else f" of {host.budget}"
         held = f"{host.now} now, {host.peak}{may} at the peak"
