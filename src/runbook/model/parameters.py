@@ -85,6 +85,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "int": _int,
     "bool": _bool,
     "string": _string,
+    "strings": _several(_string),
     "enum": _string,
     "hosts": _name,
     "host": _name,

@@ -15,6 +15,7 @@ ParameterType = Literal[
     "int",
     "bool",
     "string",
+    "strings",
     "duration",
     "durations",
     "percentage",

@@ -19,6 +19,8 @@ _VERBS = (
     "notify",
     "pause",
     "query",
+    "role_guards",
+    "role_settings",
     "rolling",
     "script",
     "service",
