@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from runbook.model.effects import Drive, Effect
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy, TerminationPlan
+    from runbook.model.pool_facts import PoolFacts
     from runbook.model.ports import Door, Judge
     from runbook.model.sessions import Snapshot
 
@@ -91,6 +92,12 @@ class LateJudge:
     def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
         """See `runbook.model.ports.Judge`."""
         return self._judge.leaks(snapshot, fleet, policy)
+
+    def pool_use(
+        self, database: str, fleet: Fleet, *, window_s: float, hosts: bool = True
+    ) -> Drive[PoolFacts]:
+        """See `runbook.model.ports.Judge`."""
+        return self._judge.pool_use(database, fleet, window_s=window_s, hosts=hosts)
 
 
 class KeepingJudge(LateJudge):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from runbook.model.effects import Drive
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy, TerminationPlan
+    from runbook.model.pool_facts import PoolFacts
     from runbook.model.sessions import Snapshot
 
 
@@ -31,3 +32,11 @@ class FindingsJudge:
     def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
         """Prove which sessions are leaked, and say which may be terminated, in order."""
         return leak_proof.prove(View(snapshot=snapshot, fleet=fleet), policy)
+
+    def pool_use(
+        self, database: str, fleet: Fleet, *, window_s: float, hosts: bool = True
+    ) -> Drive[PoolFacts]:
+        """Count connections over a window, by whom they belong to."""
+        from runbook.findings.pool_use import pool_use
+
+        return pool_use(database, fleet, window_s=window_s, hosts=hosts)

@@ -47,7 +47,7 @@ def _weight(view: View) -> Weight:
 def _budgets(view: View) -> Counter[str]:
     """Return what each service may open; behind a PgBouncer, what its pools may open for them."""
     budgets: Counter[str] = Counter()
-    behind = _behind_pgbouncer(view)
+    behind = behind_pgbouncer(view)
     for seat in view.seats:
         if seat.service not in behind:
             budgets[seat.service] += seat.budget or 0
@@ -56,7 +56,7 @@ def _budgets(view: View) -> Counter[str]:
     return +budgets
 
 
-def _behind_pgbouncer(view: View) -> set[str]:
+def behind_pgbouncer(view: View) -> set[str]:
     """Return services that a PgBouncer has clients of, and that have no session of their own."""
     direct = {holder.service for holder in view.holders if not holder.bouncer}
     return {g.service for g in view.callers if g.service is not None} - direct

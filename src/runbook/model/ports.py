@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from runbook.model.events import Event
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy, TerminationPlan
+    from runbook.model.pool_facts import PoolFacts
     from runbook.model.sessions import Snapshot
 
 
@@ -59,6 +60,19 @@ class Judge(Protocol):
 
     def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
         """Prove which sessions are leaked, and say which may be terminated, in order."""
+
+    def pool_use(
+        self, database: str, fleet: Fleet, *, window_s: float, hosts: bool = True
+    ) -> Drive[PoolFacts]:
+        """Count a server's connections over a window, by whom they belong to; changes nothing.
+
+        The server counts, every half second, over one connection; a full look ends the window.
+        Then PgBouncers' consoles are asked whose connections theirs are, and with `hosts` the app
+        hosts which process holds which. What hosts are configured to hold is not looked at.
+
+        Raises (through the drive):
+            DoorError: when no rung of the ladder lets us in.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

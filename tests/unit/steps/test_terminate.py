@@ -107,6 +107,9 @@ class HandMade:
     def diagnose(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy | None = None) -> Any:
         raise NotImplementedError
 
+    def pool_use(self, database: str, fleet: Fleet, *, window_s: float, hosts: bool = True) -> Any:
+        raise NotImplementedError
+
 
 @dataclass
 class World:
