@@ -51,6 +51,7 @@ _DEFAULTS: Mapping[str, Schema] = {
     "percentage": _PERCENTAGE,
     "amount": _AMOUNT,
     "amounts": _or_list(_AMOUNT),
+    "pools": _or_list(_TEXT),
 }
 _BOUNDS: Mapping[str, Schema] = {
     "int": _INT,

@@ -21,6 +21,7 @@ ParameterType = Literal[
     "percentage",
     "amount",
     "amounts",
+    "pools",
     "hosts",
     "host",
     "unit",

@@ -18,6 +18,7 @@ _VERBS = (
     "grants",
     "notify",
     "pause",
+    "pool_check",
     "pool_plan",
     "query",
     "role_guards",
