@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
-import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .lab import DB, SHOP_SUDO, Host, Lab, env_text, in_parallel, shop_environment
+from .command import QUICK, Command, Ran, starts
+from .lab import DB, SHOP_SUDO, UNIT, Host, Lab, env_text, in_parallel, shop_environment
+from .test_drain import Traffic, behind, failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from .command import Command
 
 SH = "oncall ALL=(root) NOPASSWD: /usr/bin/sh"
 ENV = "/etc/shop.env"
@@ -29,37 +28,17 @@ APPLY = ("pool", "apply", DB, "--window", "0", "--watch", "1s")
 TOO_LARGE = 8
 
 
-@dataclass
-class Clients:
-    """Keep asking every app server, one after the other; note what failed, and where."""
-
-    asked: int = 0
-    failed: dict[str, list[float]] = field(default_factory=dict)
-
-
 @contextmanager
-def load(lab: Lab) -> Iterator[Clients]:
-    """A client for each app server that asks for a page that needs the database."""
-    clients, stop, lock = Clients(), threading.Event(), threading.Lock()
-
-    def ask(host: Host) -> None:
-        while not stop.is_set():
-            status = lab.http(host, "/ready", timeout=5).status
-            with lock:
-                clients.asked += 1
-                if status != 200:
-                    clients.failed.setdefault(host.name, []).append(time.monotonic())
-            time.sleep(0.02)
-
-    threads = [threading.Thread(target=ask, args=(host,)) for host in lab.apps]
+def users(lab: Lab, count: int = 4) -> Iterator[list[Traffic]]:
+    """Users who ask the balancer without a pause for a page that needs the database."""
+    threads = [Traffic(lab.db.balancer_port, "/ready") for _ in range(count)]
     for thread in threads:
         thread.start()
     try:
-        yield clients
+        yield threads
     finally:
-        stop.set()
         for thread in threads:
-            thread.join()
+            thread.stop()
 
 
 @pytest.fixture
@@ -92,14 +71,16 @@ def sizes(lab: Lab) -> list[int]:
     return [size(lab, host) for host in lab.apps]
 
 
-def longest_gap(times: list[float]) -> float:
-    """Seconds from a host's first failed request to its last."""
-    return max(times) - min(times)
+def run_of(ran: Ran) -> str:
+    """The run that its last words name."""
+    return ran.said.partition("--undo ")[2].split("`")[0]
 
 
 def test_an_over_budget_lab_is_tuned_under_load_proved_and_put_back(
     shop: Lab, runbook: Command
 ) -> None:
+    shop.start_haproxy(shop.db, checked=False)
+    declare(runbook, drain=behind(shop.db))
     before = runbook("pool", "plan", DB, "--window", "0", "--format", "json").json()
     assert before["verdict"] == "over"
     proposed = before["services"][0]["proposed"]["size"]
@@ -108,21 +89,51 @@ def test_an_over_budget_lab_is_tuned_under_load_proved_and_put_back(
     assert f"POOL_SIZE {TOO_LARGE} -> {proposed}" in rehearsed.said
     assert sizes(shop) == [TOO_LARGE] * 3
 
-    with load(shop) as clients:
+    with users(shop) as asking:
         ran = runbook(*APPLY, "--yes")
-    print(ran, clients.asked, {name: len(times) for name, times in clients.failed.items()})
+    answers = [code for user in asking for code in user.answers]
+    print(f"{len(answers)} requests, {len(failed(asking))} failed")
+    assert answers
+    assert failed(asking) == []
     assert sizes(shop) == [proposed] * 3
     assert f"and may hold {2 * proposed}" in ran.said
     assert f"services.shop.pool.size: {TOO_LARGE} -> {proposed}" in ran.said
-    run_id = ran.said.partition("--undo ")[2].split("`")[0]
 
-    declare(runbook, pool={"processes": 2, "size": proposed})
+    declare(runbook, pool={"processes": 2, "size": proposed}, drain=behind(shop.db))
     after = runbook("pool", "plan", DB, "--window", "0", "--format", "json").json()
     assert after["verdict"] in {"tight", "comfortable"}
     assert after["together"] <= after["slots"]["target"]
-    again = runbook(*APPLY, "--yes")
-    assert "Nothing to apply" in again.said
+    assert "Nothing to apply" in runbook(*APPLY, "--yes").said
 
+    runbook("pool", "apply", DB, "--undo", run_of(ran), "--yes")
+    assert sizes(shop) == [TOO_LARGE] * 3
+
+
+def test_killed_between_two_services_it_is_gone_on_with(shop: Lab, runbook: Command) -> None:
+    """Two services on the lab's hosts: the one that shrinks comes first, whoever is named first."""
+    shop_keys = json.loads(shop.inventory_yaml())["services"]["shop"]
+    pool = {"pool": {"processes": 2, "size": TOO_LARGE}, "settings": SETTINGS, "gates": [READY]}
+    back = {
+        **shop_keys,
+        **pool,
+        "hosts": "app-3",
+        "unit": UNIT,
+        "rolling": {**QUICK, "min_available": 0},
+    }
+    runbook.declare(services={"shop": {**pool, "hosts": "app-1, app-2"}, "back": back})
+    before = [starts(shop, host) for host in shop.apps]
+
+    words = ("--set", "back.size=9", "--set", "shop.size=3", "--yes")
+    running = runbook.start(*APPLY, *words)
+    running.wait_for("app-3: configuring")
+    running.process.kill()
+    running.process.wait()
+    run_id = runbook("runs", "show", "last", "--format", "json").json()["run"]["run_id"]
+    assert sizes(shop)[:2] == [3, 3]
+
+    runbook("runs", "resume", run_id, "--yes")
+    assert sizes(shop) == [3, 3, 9]
+    assert [starts(shop, host) - n for host, n in zip(shop.apps, before, strict=True)] == [1, 1, 1]
     runbook("pool", "apply", DB, "--undo", run_id, "--yes")
     assert sizes(shop) == [TOO_LARGE] * 3
 
