@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .lab import DB
+from .lab import DB, env_text, shop_environment
 
 if TYPE_CHECKING:
     from .command import Command
@@ -14,19 +14,21 @@ SETTING = {"env_file": "/etc/shop.env", "key": "POOL_SIZE"}
 
 
 def test_a_lab_with_pools_too_large(lab: Lab, runbook: Command) -> None:
-    """6 for each of 3 x 2 processes are 36 of 37: a deploy is too much; proposed sizes hold it."""
-    pool = {"processes": 2, "size": 6, "surge": 1}
+    """5 for each of 3 x 2 processes are 30 of 37: but one host has 8, and a deploy is too much."""
+    pool = {"processes": 2, "size": 5, "surge": 1}
     runbook.declare_shop(pool=pool, settings={"size": SETTING})
     lab.http(lab.apps[0], "/warm?n=4", "POST")
+    drifted = {**shop_environment(lab.apps[1]), "POOL_SIZE": "8"}
+    lab.put(lab.apps[1], "/etc/shop.env", env_text(drifted))
 
     plan = runbook("pool", "plan", DB, "--window", "1s", "--format", "json").json()
     slots, (shop,) = plan["slots"], plan["services"]
     assert (slots["max_connections"], slots["usable"], plan["verdict"]) == (40, 37, "tight")
-    assert {host["host"]: host["now"] for host in shop["hosts"]} == dict(
-        zip((host.name for host in lab.apps), (4, 0, 0), strict=True)
-    )
-    assert plan["growth"][0]["connections"] == plan["together"] + 2 * 6
-    assert plan["growth"][0]["over"] == plan["together"] + 2 * 6 - 37
+    assert [(h["host"], h["now"], h["budget"]) for h in shop["hosts"]] == [("app-1", 4, 10)]
+    assert [(one["hosts"], one["size"]) for one in shop["sums"]] == [(2, 5), (1, 8)]
+    assert any("shop: size is 8 on app-2 (/etc/shop.env line 3" in note for note in plan["notes"])
+    assert plan["together"] >= 2 * 10 + 16
+    assert plan["growth"][0]["over"] == plan["together"] + 10 - 37
     assert plan["growth"][0]["proposed"] <= 37
     assert plan["proposal"]["free"] >= slots["reserve"]
     assert plan["command"] == f"runbook pool apply {DB} --set shop.size={shop['proposed']['size']}"

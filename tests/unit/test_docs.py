@@ -266,6 +266,7 @@ INVENTORY: dict[str, tuple[type[BaseModel], ...]] = {
     "admin and rescue": (inventory_model.Credentials,),
     "local": (inventory_model.LocalSocket,),
     "protect": (inventory_model.Protect,),
+    "budget": (inventory_model.DatabaseBudget,),
     "Secrets": (inventory_model.Secret,),
     "services": (inventory_model.Service,),
     "pool": (inventory_model.Pool,),

@@ -178,7 +178,7 @@ class _Tuning:
             (_given(wanted.given), ()) if wanted.given else _proposed(before, wanted.service, fleet)
         )
         supposed = parse(words, fleet.inventory.services)
-        check_fit(supposed, fleet, [target])
+        check_fit(supposed, fleet, fleet.same_server(target))
         after = planner.suppose(target, supposed) if words else before
         words = _in_order(words, before, after)
         _refuse_too_much(before, after)

@@ -107,12 +107,18 @@ class Asked:
         from runbook.model.pool_what_if import check_fit, parse
 
         fleet = wiring.load_fleet(self.inventory)
-        targets = list(fleet.inventory.databases) if self.target is None else [self.target]
+        targets = _servers(fleet) if self.target is None else [self.target]
         for name in targets:
             fleet.database(name)
         supposed = parse(self.what_if, fleet.inventory.services)
-        check_fit(supposed, fleet, targets)
+        on_them = [sibling for name in targets for sibling in fleet.same_server(name)]
+        check_fit(supposed, fleet, on_them)
         return Planner(self, fleet, targets, supposed)
+
+
+def _servers(fleet: Fleet) -> list[str]:
+    """Return the first database of each server: its slots are one budget."""
+    return list({fleet.same_server(name)[0]: None for name in fleet.inventory.databases})
 
 
 class Planner:

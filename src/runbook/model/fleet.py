@@ -19,6 +19,7 @@ from runbook.model.inventory import (
     Ssh,
 )
 from runbook.model.selectors import HostIndex
+from runbook.model.sockets import plain
 from runbook.model.templates import expand
 
 ItemT = TypeVar("ItemT")
@@ -141,6 +142,20 @@ class Fleet:
     def services_of(self, database: str) -> dict[str, Service]:
         """Return the services that use a database."""
         return {n: s for n, s in self.inventory.services.items() if s.database == database}
+
+    def same_server(self, database: str) -> tuple[str, ...]:
+        """Return the databases behind the same host and port, itself among them.
+
+        Sessions and slots are the server's: two of the inventory's databases may be on one.
+        """
+        known = self.inventory.databases
+        if database not in known:
+            return (database,)
+        places = {
+            name: (plain(other.connect.host.casefold()), other.connect.port)
+            for name, other in known.items()
+        }
+        return tuple(name for name, place in places.items() if place == places[database])
 
     def expand(self, text: str, host: ResolvedHost) -> str:
         """Return `text` with `${host.…}` filled in."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from runbook.model.pool_case import Case
     from runbook.model.pool_need import Need
-    from runbook.model.pool_plan import Proposal, ServicePlan, Sum, Verdict
+    from runbook.model.pool_plan import Proposal, Proposed, ServicePlan, Sum, Verdict
     from runbook.model.pool_what_if import Supposition
 
 #: A command with more than so many settings is no command that anybody reads: `pool apply` without
@@ -55,11 +55,12 @@ def _ways(case: Case, needs: Mapping[str, Need], floors: int) -> Iterator[str]:
 def _pgbouncer(room: int, need: int) -> str:
     if not room:
         return "PgBouncer in between: only once direct connections leave room for its pool"
-    enough = (
-        f"the {need} that are needed at once fit into that"
-        if need <= room
-        else (f"{need} are needed at once: clients would wait for each other there")
-    )
+    if not need:
+        enough = "nothing was at work when it was looked at"
+    elif need <= room:
+        enough = f"the {need} that were needed at once fit into that"
+    else:
+        enough = f"{need} were needed at once: clients would wait for each other there"
     return (
         f"PgBouncer in between, in transaction mode, with at most {room} server connections:"
         f" {enough} (runbook pgbouncer introduce)"
@@ -111,7 +112,7 @@ def _sizes(changes: Sequence[ServicePlan]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _size(one: Sum) -> str:
+def _size(one: Sum | Proposed) -> str:
     return f"{one.size} + {one.overflow}" if one.overflow else str(one.size)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runbook.model.pool_plan import CountedBy, Sum
@@ -69,6 +69,12 @@ class ServiceCase:
     declared: Shape | None
     service: Service
     use: ServiceUse | None
+    #: Hosts that are configured otherwise than the most common.
+    unlike: Mapping[str, Shape] = field(default_factory=dict)
+
+    def of_host(self, host: str) -> Shape | None:
+        """Return what one host has; None where nobody says."""
+        return self.unlike.get(host, self.shapes[0]) if self.shapes else None
 
     @property
     def pool(self) -> Pool | None:
@@ -164,6 +170,7 @@ def case_of(fleet: Fleet, facts: PoolFacts, reserve: str | None = None) -> Case:
         UsageError: when the inventory has no such database.
     """
     database = fleet.database(facts.database)
+    siblings = fleet.same_server(facts.database)
     uses = {use.service: use for use in facts.services}
     configured = _trusted(facts.configured)
     behind = frozenset(facts.behind_bouncer)
@@ -172,7 +179,7 @@ def case_of(fleet: Fleet, facts: PoolFacts, reserve: str | None = None) -> Case:
         max_connections=facts.server.max_connections,
         superuser_reserved=facts.server.superuser_reserved,
         reserved=facts.server.reserved,
-        direct=max(database.budget.direct, sum(other.peak for other in facts.others)),
+        direct=max(declared_direct(fleet, facts.database), sum(o.peak for o in facts.others)),
         reserve_asked=reserve if reserve is not None else database.budget.reserve,
         services=tuple(
             _service(
@@ -183,10 +190,17 @@ def case_of(fleet: Fleet, facts: PoolFacts, reserve: str | None = None) -> Case:
                 uses.get(name),
                 behind=name in behind,
             )
-            for name, service in fleet.services_of(facts.database).items()
+            for sibling in siblings
+            for name, service in fleet.services_of(sibling).items()
         ),
         bouncers=facts.bouncers,
     )
+
+
+def declared_direct(fleet: Fleet, database: str) -> int:
+    """Return the connections past every pool that the inventory tells of a server."""
+    names = fleet.same_server(database)
+    return max(fleet.database(name).budget.direct for name in names)
 
 
 def _service(
@@ -204,7 +218,7 @@ def _service(
         if pool is not None
         else None
     )
-    shapes = _shapes(hosts, declared, configured)
+    shapes, unlike = _shapes(hosts, declared, configured)
     return ServiceCase(
         name=name,
         counted_by="bouncer" if behind else "pool" if shapes else "observed",
@@ -213,33 +227,38 @@ def _service(
         declared=declared,
         service=service,
         use=use,
+        unlike=unlike,
     )
 
 
 def _shapes(
     hosts: list[str], declared: Shape | None, configured: Mapping[str, Mapping[str, int]]
-) -> tuple[Shape, ...]:
+) -> tuple[tuple[Shape, ...], dict[str, Shape]]:
     """Return the hosts by what runs there: configured where a host told, declared elsewhere.
 
-    () when a host neither told its size and its processes, nor has them declared: no guess.
+    The most common comes first; then which hosts are unlike it. Nothing when a host neither told
+    its size and its processes, nor has them declared: no guess.
     """
     if not configured:
-        return (declared,) if declared is not None else ()
+        return ((declared,) if declared is not None else ()), {}
     base = (
         {name: getattr(declared, name) for name in VALUES}
         if declared is not None
         else {"overflow": 0}
     )
-    found: Counter[tuple[int, ...]] = Counter()
+    found: dict[str, tuple[int, ...]] = {}
     for host in hosts:
         values = {**base, **configured.get(host, {})}
-        if not set(VALUES) <= set(values):
-            return ()
-        found[tuple(values[name] for name in VALUES)] += 1
-    return tuple(
-        Shape(hosts=count, processes=processes, size=size, overflow=overflow)
-        for (processes, size, overflow), count in found.most_common()
-    )
+        if not values.keys() >= set(VALUES):
+            return (), {}
+        found[host] = tuple(values[name] for name in VALUES)
+    shapes = {
+        values: Shape(hosts=count, processes=values[0], size=values[1], overflow=values[2])
+        for values, count in Counter(found.values()).most_common()
+    }
+    common = next(iter(shapes))
+    unlike = {host: shapes[key] for host, key in found.items() if key != common}
+    return tuple(shapes.values()), unlike
 
 
 def _trusted(configured: Iterable[Configured]) -> dict[str, dict[str, dict[str, int]]]:

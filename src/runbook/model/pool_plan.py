@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from runbook.model.inventory import Closed
-from runbook.model.pool_facts import Configured, HostUse, OtherUse
+from runbook.model.pool_facts import Configured, OtherUse, ProcessUse
 
 #: over         more than usable: the pools can fill the server by themselves
 #: full         exactly usable: nobody else gets in
@@ -41,6 +41,30 @@ class Sum(Closed):
     size: int = Field(description="of one process's pool")
     overflow: int
     connections: int = Field(description="hosts x processes x (size + overflow)")
+
+
+class Proposed(Closed):
+    """A service's pool as it is proposed: the same for each of its processes."""
+
+    size: int
+    overflow: int
+    connections: int = Field(description="of all its processes")
+    sums: tuple[Sum, ...] = Field(
+        description="how that comes about; several where hosts have different numbers of processes"
+    )
+
+
+class HostPlan(Closed):
+    """One service on one host: what it may hold, and what was seen."""
+
+    host: str
+    budget: int | None = Field(description="processes x (size + overflow), as it is configured")
+    each: int | None = Field(description="of one process: size + overflow")
+    now: int
+    peak: int
+    processes: tuple[ProcessUse, ...] = Field(
+        (), description="by the host's own sockets; empty where it was not looked at"
+    )
 
 
 class ServicePlan(Closed):
@@ -81,11 +105,15 @@ class ServicePlan(Closed):
     )
     standing: Standing
     because: str = Field("", description="why it stands so, with the numbers")
-    proposed: Sum | None = None
+    proposed: Proposed | None = Field(
+        None, description="by the proposal; its floor, where not even the floors fit"
+    )
     settable: bool = Field(
         False, description="the inventory says where its size lives (settings.size)"
     )
-    hosts: tuple[HostUse, ...] = Field((), description="observed on each host, and by process")
+    hosts: tuple[HostPlan, ...] = Field(
+        (), description="observed by host and process; hosts without a session are left out"
+    )
 
     @property
     def changed(self) -> bool:

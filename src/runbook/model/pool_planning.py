@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from runbook.model.fleet import some_of
 from runbook.model.pool_advice import advice_of, command_of, ways_of
 from runbook.model.pool_budget import growths, percent, title_of, verdict_of
-from runbook.model.pool_case import Case, ServiceCase, Shape, case_of
+from runbook.model.pool_case import Case, ServiceCase, Shape, case_of, declared_direct
 from runbook.model.pool_need import Need, hold_ms, need_of, standing_of
 from runbook.model.pool_notes import notes_of, unseen_of
 from runbook.model.pool_plan import (
     BouncerPlan,
     Direct,
+    HostPlan,
     PoolPlan,
     Proposal,
+    Proposed,
     Seen,
     ServicePlan,
     Slots,
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from runbook.model.fleet import Fleet
-    from runbook.model.pool_facts import BouncerUse, Configured, PoolFacts
+    from runbook.model.pool_facts import BouncerUse, Configured, HostUse, PoolFacts
     from runbook.model.pool_what_if import Supposition
 
 
@@ -65,18 +69,23 @@ def plan_pools(
         services=services,
         bouncers=tuple(_bouncer(pool) for pool in case.bouncers),
         direct=Direct(
-            declared=fleet.database(case.database).budget.direct,
+            declared=declared_direct(fleet, case.database),
             peak=sum(other.peak for other in facts.others),
             counted=case.direct,
             others=facts.others,
         ),
         growth=growth,
         proposal=proposal,
-        notes=notes_of(case, services, facts, growth),
+        notes=(*notes_of(case, services, facts, growth), *_siblings(fleet, case.database)),
         unseen=unseen_of(services, facts),
         advice=advice_of(verdict, proposal, changes, bool(what_if)),
         command=command_of(case.database, proposal, changes, what_if),
     )
+
+
+def _siblings(fleet: Fleet, database: str) -> tuple[str, ...]:
+    names = [name for name in fleet.same_server(database) if name != database]
+    return (f"{some_of(names)}: on the same server, so it is one budget",) if names else ()
 
 
 def _shares(case: Case, needs: Mapping[str, Need]) -> Shares:
@@ -89,12 +98,14 @@ def _claim(case: ServiceCase, need: Need) -> Claim:
     common = case.shapes[0]
     floor = max(need.floor, _kept_overflow(case) + 1)
     declared = case.declared or common
+    # What was made smaller by hand stays so; what drifted above the inventory comes back.
+    cap = min(declared.each, max(shape.each for shape in case.shapes))
     return Claim(
         name=case.name,
         processes=case.processes,
         floor=floor,
-        # Never more than declared, but where that is too little: then what is needed.
-        cap=max(declared.each, floor),
+        # Never more than that, but where it is too little: then what is needed.
+        cap=max(cap, floor),
         need=need.connections or 0,
         declared=declared.connections,
         surge=case.surge_hosts * common.processes,
@@ -113,7 +124,7 @@ def _kept_overflow(case: ServiceCase) -> int:
     return (case.declared or case.shapes[0]).overflow
 
 
-def proposed_shape(case: ServiceCase, each: int) -> Shape:
+def proposed_size(case: ServiceCase, each: int) -> Proposed:
     """Return a pool of `each` connections for each process.
 
     The overflow goes first: its connections are opened and closed with each burst. Where the
@@ -122,11 +133,19 @@ def proposed_shape(case: ServiceCase, each: int) -> Shape:
     declared = case.declared or case.shapes[0]
     kept = _kept_overflow(case)
     overflow = declared.overflow if kept or each > declared.each else max(0, each - declared.size)
-    return Shape(
-        hosts=case.hosts,
-        processes=declared.processes,
-        size=each - overflow,
+    size = each - overflow
+    hosts: Counter[int] = Counter()
+    for shape in case.shapes:
+        hosts[shape.processes] += shape.hosts
+    sums = tuple(
+        Shape(hosts=count, processes=processes, size=size, overflow=overflow).sum()
+        for processes, count in hosts.most_common()
+    )
+    return Proposed(
+        size=size,
         overflow=overflow,
+        connections=sum(one.connections for one in sums),
+        sums=sums,
     )
 
 
@@ -177,9 +196,22 @@ def _service(
         deadlock_floor=need.deadlock,
         standing=standing,
         because=because,
-        proposed=proposed_shape(case, each).sum() if each is not None else None,
+        proposed=proposed_size(case, each) if each is not None else None,
         settable=case.service.settings.size is not None,
-        hosts=use.hosts if use is not None else (),
+        # No more than there are sessions, however many hosts.
+        hosts=tuple(_host(case, one) for one in use.hosts if one.peak or one.now) if use else (),
+    )
+
+
+def _host(case: ServiceCase, use: HostUse) -> HostPlan:
+    shape = case.of_host(use.host) if case.counted_by == "pool" else None
+    return HostPlan(
+        host=use.host,
+        budget=shape.per_host if shape is not None else None,
+        each=shape.each if shape is not None else None,
+        now=use.now,
+        peak=use.peak,
+        processes=use.processes,
     )
 
 

@@ -154,4 +154,11 @@ def _supposed(case: ServiceCase, of_all: dict[str, int], own: dict[str, int]) ->
     # Every host alike: hosts that differ today would each be a guess.
     shape = Shape(**{"hosts": case.hosts, **given, **values})
     counted_by = "pool" if case.counted_by == "observed" else case.counted_by
-    return replace(case, hosts=shape.hosts, shapes=(shape,), declared=shape, counted_by=counted_by)
+    return replace(
+        case,
+        hosts=shape.hosts,
+        shapes=(shape,),
+        unlike={},
+        declared=shape,
+        counted_by=counted_by,
+    )

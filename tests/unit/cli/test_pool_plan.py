@@ -15,7 +15,7 @@ INVENTORY: dict[str, Any] = {
     "hosts": {"web-1": {"address": "127.0.0.1"}},
     "databases": {
         "db": {"connect": {"host": "127.0.0.1", "port": 1, "user": "oncall"}},
-        "db-2": {"connect": {"host": "127.0.0.1", "port": 1, "user": "oncall"}},
+        "db-2": {"connect": {"host": "127.0.0.1", "port": 2, "user": "oncall"}},
     },
     "services": {"shop": {"hosts": "web-1", "database": "db", "pool": {"size": 3}}},
 }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from runbook.model.fleet import Fleet
+from runbook.model.inventory import Inventory
 from runbook.model.pool_budget import verdict_of
 from runbook.model.pool_facts import BouncerUse, OtherUse
 from runbook.model.pool_plan import Verdict
-from unit.model.pool_world import configured, facts, fleet, planned, server, shop, use
+from unit.model.pool_world import configured, facts, fleet, host_use, planned, server, shop, use
 
 
 def test_four_servers_of_100_are_400_and_too_many_for_200() -> None:
@@ -92,11 +94,14 @@ def test_exactly_full_has_no_reserve() -> None:
 
 
 def test_hosts_that_are_configured_differently_count_as_they_are() -> None:
-    seen = facts(use(), configured=(configured("web-2", "40"), configured("web-1", "10")))
+    hosts = (host_use("web-1", 3), host_use("web-2", 3))
+    told = (configured("web-2", "40"), configured("web-1", "10"))
+    seen = facts(use(hosts=hosts), configured=told)
     plan = planned(fleet({"shop": shop(10)}), seen)
     (service,) = plan.services
     assert [(one.hosts, one.size) for one in service.sums] == [(3, 10), (1, 40)]
     assert (plan.together, plan.declared) == (70, 40)
+    assert {host.host: host.budget for host in service.hosts} == {"web-1": 10, "web-2": 40}
     assert "shop: size is 40 on web-2 (/etc/shop.env line 3, POOL_SIZE); declared: 10" in plan.notes
 
 
@@ -285,3 +290,40 @@ def test_a_reserve_of_everything_has_no_max_connections() -> None:
 def test_nobody_uses_it() -> None:
     plan = planned(fleet({}))
     assert (plan.together, plan.verdict, plan.command) == (0, "comfortable", None)
+
+
+def test_two_databases_of_one_server_are_one_budget() -> None:
+    inventory = fleet({"shop": shop(10), "crm": {**shop(20), "database": "other"}})
+    connect = {"host": "DB", "user": "else"}
+    budget = {"direct": 3}
+    both = inventory.inventory.model_dump() | {
+        "databases": {
+            **inventory.inventory.model_dump()["databases"],
+            "other": {"connect": connect, "budget": budget},
+        }
+    }
+    plan = planned(Fleet(Inventory.model_validate(both)))
+    assert plan.together == 4 * 10 + 4 * 20 + 3
+    assert "other: on the same server, so it is one budget" in plan.notes
+
+
+def test_hosts_with_more_processes_get_the_same_size_for_each() -> None:
+    told = (configured("web-1", "3", name="processes"),)
+    plan = planned(fleet({"shop": shop(100)}), facts(use(), configured=told))
+    (service,) = plan.services
+    assert plan.together == 100 * (3 + 1 + 1 + 1)
+    assert service.proposed is not None
+    assert service.proposed.size == 26
+    assert [(one.hosts, one.processes) for one in service.proposed.sums] == [(3, 1), (1, 3)]
+    assert service.proposed.connections == plan.proposal.together == 6 * 26
+
+
+def test_what_was_made_smaller_by_hand_is_not_made_larger() -> None:
+    told = tuple(configured(f"web-{n}", "4") for n in range(1, 5))
+    (service,) = planned(fleet({"shop": shop(10)}), facts(use(), configured=told)).services
+    assert not service.changed
+
+
+def test_what_drifted_above_the_inventory_comes_back() -> None:
+    plan = planned(fleet({"shop": shop(10)}), facts(use(), configured=(configured("web-1", "20"),)))
+    assert plan.command == "runbook pool apply db --set shop.size=10"

@@ -78,8 +78,7 @@ def test_the_sum_is_written_as_on_paper() -> None:
         "  usable                                            200",
         "                                           227 too many",
         "  max_connections 200 = 200 usable",
-        "  213% of usable: below 70 is comfortable, below 90 tight, more is one incident",
-        "  away",
+        "  213% of usable (70 and more is tight, 90 one incident away)",
     ]
 
 

@@ -61,7 +61,10 @@ def _services(plan: PoolPlan) -> str:
     if not plan.services:
         return ""
     rows = [f"| {' | '.join(HEADS)} |", "|---" + "|---:" * (len(HEADS) - 1) + "|"]
-    rows += [f"| {' | '.join(map(escape, cells(service)))} |" for service in plan.services]
+    fits = plan.proposal.fits
+    rows += [
+        f"| {' | '.join(map(escape, cells(service, fits=fits)))} |" for service in plan.services
+    ]
     return "\n".join(rows)
 
 

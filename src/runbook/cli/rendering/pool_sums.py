@@ -12,7 +12,7 @@ from runbook.cli.rendering.page import plain_ascii
 from runbook.cli.rendering.safe import safe
 
 if TYPE_CHECKING:
-    from runbook.model.pool_plan import PoolPlan, Sum
+    from runbook.model.pool_plan import PoolPlan, ServicePlan, Sum
 
 #: Terms that are written down; the smaller ones beyond are one line.
 TERMS_SHOWN = 20
@@ -62,17 +62,22 @@ def _services(plan: PoolPlan, *, proposed: bool) -> Iterator[Term]:
         (service, one)
         for service in plan.services
         if service.counted_by == "pool"
-        for one in ((service.proposed,) if proposed else service.sums)
-        if one is not None
+        for one in _sums(service, proposed=proposed)
     ]
     widths = _widths([one for _, one in lines])
     for service, one in lines:
-        alike = proposed or len(service.sums) == 1
+        alike = len(_sums(service, proposed=proposed)) == 1
         hosts = f"{one.hosts} host{'' if one.hosts == 1 else 's'}"
         yield _term(service.name if alike else f"{service.name} ({hosts})", one, widths)
     for service in plan.services:
         if service.counted_by == "observed":
             yield Term(label=service.name, how="seen; not declared", connections=service.counted)
+
+
+def _sums(service: ServicePlan, *, proposed: bool) -> tuple[Sum, ...]:
+    if not proposed:
+        return service.sums
+    return service.proposed.sums if service.proposed is not None else ()
 
 
 def _term(label: str, one: Sum, widths: Sequence[int]) -> Term:
@@ -98,6 +103,8 @@ def _fixed(plan: PoolPlan) -> Iterator[Term]:
         yield Term(label=label, how="its pool", connections=pool.counted)
     if plan.direct.counted:
         how = "declared" if plan.direct.counted == plan.direct.declared else "seen"
+        if any(one.startswith("direct=") for one in plan.what_if):
+            how = "supposed"
         yield Term(label="direct", how=how, connections=plan.direct.counted)
 
 

@@ -69,7 +69,7 @@ def _services(page: Page, plan: PoolPlan) -> None:
     if not plan.services:
         return
     shown, rest = plan.services[:SERVICES_SHOWN], plan.services[SERVICES_SHOWN:]
-    rows = [cells(service) for service in shown]
+    rows = [cells(service, fits=plan.proposal.fits) for service in shown]
     page.blank()
     if page.width < NARROW:
         listed = (

@@ -7,13 +7,12 @@ from heapq import nlargest
 from typing import TYPE_CHECKING
 
 from runbook.model.pool_budget import ONE_INCIDENT_AWAY, TIGHT
-from runbook.model.pool_case import VALUES
+from runbook.model.pool_case import number_of
 from runbook.model.pool_need import SWING
 from runbook.model.units import format_duration
 
 if TYPE_CHECKING:
-    from runbook.model.pool_facts import HostUse
-    from runbook.model.pool_plan import PoolPlan, ServicePlan, Sum
+    from runbook.model.pool_plan import HostPlan, PoolPlan, ServicePlan, Sum
 
 HEADS = ("Service", "declared", "configured", "now/peak", "need", "proposed")
 #: Lines of each kind that are shown: the fullest first.
@@ -22,7 +21,7 @@ LINES_SHOWN = 8
 PROCESSES_SHOWN = 3
 
 
-def cells(service: ServicePlan) -> tuple[str, ...]:
+def cells(service: ServicePlan, *, fits: bool) -> tuple[str, ...]:
     """Return a service's row under HEADS."""
     return (
         service.name + (" (by PgBouncer)" if service.counted_by == "bouncer" else ""),
@@ -30,7 +29,7 @@ def cells(service: ServicePlan) -> tuple[str, ...]:
         _configured(service),
         "?" if service.now is None else f"{service.now}/{service.peak}",
         "?" if service.need is None else str(service.need),
-        _proposed(service),
+        _proposed(service) if fits else "",
     )
 
 
@@ -40,7 +39,7 @@ def _declared(one: Sum | None) -> str:
 
 def _configured(service: ServicePlan) -> str:
     """Return what its hosts are configured for, of the places that the inventory names."""
-    told = any(one.declared and one.name in VALUES for one in service.configured)
+    told = any(one.declared and number_of(one) is not None for one in service.configured)
     return str(sum(one.connections for one in service.sums)) if told else ""
 
 
@@ -83,8 +82,8 @@ def usable_line(plan: PoolPlan) -> str:
 def band_line(plan: PoolPlan) -> str:
     """Return the share that may be taken, and what the bands mean."""
     return (
-        f"{plan.percent}% of usable: below {TIGHT} is comfortable, below {ONE_INCIDENT_AWAY} tight,"
-        " more is one incident away"
+        f"{plan.percent}% of usable ({TIGHT} and more is tight, {ONE_INCIDENT_AWAY} one incident"
+        " away)"
     )
 
 
@@ -114,34 +113,25 @@ def _load(one: ServicePlan) -> str:
 
 def host_lines(plan: PoolPlan) -> Iterator[str]:
     """Yield services on hosts that hold the most of what they may, the fullest first."""
-    rows = [
-        (one, host, budget)
-        for one, budget in ((one, _budget(one)) for one in plan.services)
-        for host in one.hosts
-        if host.peak or host.now
-    ]
-    fullest = nlargest(LINES_SHOWN, rows, key=lambda row: row[1].peak / row[2] if row[2] else 0.0)
-    for one, host, budget in fullest:
-        may = f" of {budget}" if budget else ""
+    rows = [(one.name, host) for one in plan.services for host in one.hosts]
+    for name, host in nlargest(LINES_SHOWN, rows, key=lambda row: _filled(row[1])):
+        may = "" if host.budget is None else f" of {host.budget}"
         held = f"{host.now} now, {host.peak}{may} at the peak"
-        yield f"{one.name} on {host.host}: {held}{_processes(one, host)}"
+        yield f"{name} on {host.host}: {held}{_processes(host)}"
     if len(rows) > LINES_SHOWN:
         yield f"and {len(rows) - LINES_SHOWN} more (--format json lists all)"
 
 
-def _budget(service: ServicePlan) -> int:
-    """Return what one of its hosts may hold, at most."""
-    return max((one.processes * (one.size + one.overflow) for one in service.sums), default=0)
+def _filled(host: HostPlan) -> float:
+    return host.peak / host.budget if host.budget else 0.0
 
 
-def _processes(service: ServicePlan, host: HostUse) -> str:
+def _processes(host: HostPlan) -> str:
+    """Return `; gunicorn pid 812 (5 of 5), …`, the fullest first."""
     if not host.processes:
         return ""
-    each = max((one.size + one.overflow for one in service.sums), default=0)
-    fullest = sorted(host.processes, key=lambda process: -process.now)
-    shown = ", ".join(
-        f"{process.name} pid {process.pid} {process.now}" for process in fullest[:PROCESSES_SHOWN]
-    )
-    more = f" and {len(fullest) - PROCESSES_SHOWN} more" if len(fullest) > PROCESSES_SHOWN else ""
-    may = f", each may {each}" if each else ""
-    return f" ({shown}{more}{may})"
+    may = "" if host.each is None else f" of {host.each}"
+    fullest = nlargest(PROCESSES_SHOWN, host.processes, key=lambda process: process.now)
+    shown = ", ".join(f"{one.name} pid {one.pid} ({one.now}{may})" for one in fullest)
+    more = len(host.processes) - len(fullest)
+    return f"; {shown}" + (f" and {more} processes more" if more else "")
