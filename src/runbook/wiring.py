@@ -118,6 +118,21 @@ def load_fleet(given: str | None) -> Fleet:
     return fleet
 
 
+def place_in_inventory(fleet: Fleet, path: tuple[str | int, ...]) -> str:
+    """Return `file:line:column` of a value, or the file alone where that cannot be told."""
+    from runbook.adapters.executable_inventory import is_program
+    from runbook.adapters.yaml_reader import read_document
+    from runbook.model.errors import RunbookError
+
+    source = Path(fleet.source)
+    try:
+        if is_program(source):
+            return fleet.source
+        return str(read_document(source, kind="inventory").place_of(path))
+    except RunbookError:
+        return fleet.source
+
+
 def _fleet(document: Document) -> Fleet:
     from runbook.model.inventory import Inventory
     from runbook.model.references import check_references

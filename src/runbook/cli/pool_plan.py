@@ -55,7 +55,7 @@ def command(
     """
     if check and target is None:
         raise click.UsageError("--check answers for one database: name it")
-    asked = _Asked(
+    asked = Asked(
         target=target,
         inventory=inventory,
         what_if=what_if,
@@ -69,7 +69,7 @@ def command(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class Asked:
     """What the user asked for."""
 
     target: str | None
@@ -80,7 +80,24 @@ class _Asked:
     hosts: bool
     journal: bool
 
-    def planner(self) -> _Planner:
+    @classmethod
+    def of(cls, target: str, *, reserve: str | None, window: str) -> Asked:
+        """Return what asks for one database, with a record of the look.
+
+        Raises:
+            BadParameter: for what is no reserve, or no window.
+        """
+        return cls(
+            target=target,
+            inventory=None,
+            what_if=(),
+            reserve=_reserve(reserve),
+            window=_window(window),
+            hosts=True,
+            journal=True,
+        )
+
+    def planner(self) -> Planner:
         """Return what makes the plans.
 
         Raises:
@@ -96,7 +113,7 @@ class _Asked:
         supposed = parse(self.what_if, fleet.inventory.services)
         on_them = [sibling for name in targets for sibling in fleet.same_server(name)]
         check_fit(supposed, fleet, on_them)
-        return _Planner(self, fleet, targets, supposed)
+        return Planner(self, fleet, targets, supposed)
 
 
 def _servers(fleet: Fleet) -> list[str]:
@@ -104,14 +121,15 @@ def _servers(fleet: Fleet) -> list[str]:
     return list({fleet.same_server(name)[0]: None for name in fleet.inventory.databases})
 
 
-class _Planner:
+class Planner:
     """Looks at databases by the shipped playbook, and makes their plans."""
 
     def __init__(
-        self, asked: _Asked, fleet: Fleet, targets: Sequence[str], what_if: Sequence[Supposition]
+        self, asked: Asked, fleet: Fleet, targets: Sequence[str], what_if: Sequence[Supposition]
     ) -> None:
         self.targets = targets
         self._asked, self._fleet, self._what_if = asked, fleet, what_if
+        self._looked: dict[str, PoolFacts] = {}
 
     def plan(self, target: str) -> PoolPlan:
         """Return the plan of one database.
@@ -119,11 +137,15 @@ class _Planner:
         Raises:
             RunbookError: when it cannot be looked at.
         """
+        self._looked[target] = self._facts(target)
+        return self.suppose(target, self._what_if)
+
+    def suppose(self, target: str, what_if: Sequence[Supposition]) -> PoolPlan:
+        """Return the plan of a database that was looked at, were it as supposed."""
         from runbook.model.pool_planning import plan_pools
 
-        return plan_pools(
-            self._fleet, self._facts(target), reserve=self._asked.reserve, what_if=self._what_if
-        )
+        facts = self._looked[target]
+        return plan_pools(self._fleet, facts, reserve=self._asked.reserve, what_if=what_if)
 
     def _facts(self, target: str) -> PoolFacts:
         from runbook.cli.running import EXIT_CODES, Request, run_playbook
@@ -156,7 +178,7 @@ def _failure(result: Result | None, reason: str) -> RunbookError:
     return kind(result.summary, hint=result.hint or None)
 
 
-def _answer(asked: _Asked) -> int:
+def _answer(asked: Asked) -> int:
     """Answer as a monitoring plugin does."""
     from runbook.cli.rendering.monitoring import from_error
     from runbook.cli.rendering.pool_check import check as plugin
@@ -170,7 +192,7 @@ def _answer(asked: _Asked) -> int:
     return code
 
 
-def _show_all(asked: _Asked, output_format: str) -> int:
+def _show_all(asked: Asked, output_format: str) -> int:
     """Show the plan of each database; one that cannot be looked at does not hide the others.
 
     Raises:

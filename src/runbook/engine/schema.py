@@ -39,6 +39,7 @@ _DEFAULTS: Mapping[str, Schema] = {
     "int": _INT,
     "bool": {"enum": [True, False, "true", "false"]},
     "string": _TEXT,
+    "strings": _or_list(_TEXT),
     "enum": _TEXT,
     "hosts": _NAMED,
     "host": _NAMED,
@@ -50,6 +51,7 @@ _DEFAULTS: Mapping[str, Schema] = {
     "percentage": _PERCENTAGE,
     "amount": _AMOUNT,
     "amounts": _or_list(_AMOUNT),
+    "pools": _or_list(_TEXT),
 }
 _BOUNDS: Mapping[str, Schema] = {
     "int": _INT,

@@ -507,12 +507,20 @@ class ChangeSql(Change[Rows]):
     sql: str
     parameters: tuple[tuple[str, Any], ...] = ()
     timeout_s: float = 30.0
+    #: Only for statements that are runbook's own and call nothing of anybody's: it goes through
+    #: the inventory's `admin` or `local` door, with a superuser's rights, in one transaction.
+    as_admin: bool = False
 
     def sentence(self) -> str:
-        return f"on {self.database}: {' '.join(self.sql.split())[:200]}"
+        return f"on {self._where}: {' '.join(self.sql.split())[:200]}"
 
     def footprint(self) -> frozenset[str]:
-        return frozenset({f"{self.database}: {' '.join(self.sql.split())} {list(self.parameters)}"})
+        values = f" {list(self.parameters)}" if self.parameters or not self.as_admin else ""
+        return frozenset({f"{self._where}: {' '.join(self.sql.split())}{values}"})
+
+    @property
+    def _where(self) -> str:
+        return f"{self.database} (as admin)" if self.as_admin else self.database
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
