@@ -145,7 +145,8 @@ def test_what_is_refused_and_what_does_not_keep_to_it(shop: Lab, runbook: Comman
     nowhere = runbook(*APPLY, "--set", "shop.overflow=0", "--yes", code=2)
     assert "services.shop.settings has no overflow" in nowhere.said
     # A setting that the app does not read: restarted, well, and its peak is what it was.
-    declare(runbook, settings={"size": {"env_file": ENV, "key": "POOL_SIZES"}})
+    unread = {"size": {"env_file": ENV, "key": "POOL_SIZES"}}
+    declare(runbook, hosts="app-1", rolling={**QUICK, "min_available": 0}, settings=unread)
     app = shop.apps[0]
     with holding(shop, app, 2 * TOO_LARGE):
         over = runbook(*APPLY, "--set", "shop.size=2", "--yes", code=1)

@@ -214,7 +214,7 @@ def _check_wanted(fleet: Fleet, target: str, wanted: _Wanted) -> None:
     fleet.database(target)
     if wanted.service is not None:
         uses = fleet.service(wanted.service).database
-        if uses != target:
+        if uses is None or uses not in fleet.same_server(target):
             raise UsageError(f"service {wanted.service!r} uses database {uses!r}, not {target!r}")
     if not wanted.given:
         return
