@@ -17,7 +17,7 @@ def test_a_lab_with_pools_too_large(lab: Lab, runbook: Command) -> None:
     """5 for each of 3 x 2 processes are 30 of 37: but one host has 8, and a deploy is too much."""
     pool = {"processes": 2, "size": 5, "surge": 1}
     runbook.declare_shop(pool=pool, settings={"size": SETTING})
-    lab.http(lab.apps[0], "/warm?n=4", "POST")
+    lab.http(lab.apps[0], "/slow?seconds=600&n=4", "POST")
     drifted = {**shop_environment(lab.apps[1]), "POOL_SIZE": "8"}
     lab.put(lab.apps[1], "/etc/shop.env", env_text(drifted))
 
@@ -25,6 +25,8 @@ def test_a_lab_with_pools_too_large(lab: Lab, runbook: Command) -> None:
     slots, (shop,) = plan["slots"], plan["services"]
     assert (slots["max_connections"], slots["usable"], plan["verdict"]) == (40, 37, "tight")
     assert [(h["host"], h["now"], h["budget"]) for h in shop["hosts"]] == [("app-1", 4, 10)]
+    # All four are at work all the time: 4 x 1.3, rounded up.
+    assert (shop["busy_mean"], shop["busy_peak"], shop["need"]) == (4.0, 4, 6)
     assert [(one["hosts"], one["size"]) for one in shop["sums"]] == [(2, 5), (1, 8)]
     assert any("shop: size is 8 on app-2 (/etc/shop.env line 3" in note for note in plan["notes"])
     assert plan["together"] >= 2 * 10 + 16

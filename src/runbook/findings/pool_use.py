@@ -313,7 +313,7 @@ def _unseen(view: View, every: list[Seen], window: _Window) -> Iterator[str]:
     database = view.database
     dbname = database.connect.dbname if database else "?"
     role = view.snapshot.limits.role
-    if window.seconds:
+    if window.samples:
         yield from pool_rates.unseen(window.first, window.last, role, dbname)
     yield from app_hosts.unseen(view)
     yield from (
