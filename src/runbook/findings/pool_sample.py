@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runbook.findings.processes import from_processes
@@ -43,6 +43,11 @@ SELECT {BYTES.format("g.datname::text")} AS database, {BYTES.format("g.usename::
 )
 
 
+#: What sessions of one row have in common, by the values of these columns; and the row's number.
+_ALIKE = ("database", "role", "application_name", "client_addr", "superuser", "hidden")
+Numbers = dict[tuple[Any, ...], int]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Count:
     """How many sessions one row stands for."""
@@ -68,23 +73,38 @@ class Sample:
         return sum(count.sessions for count in self.counts.values())
 
 
-def sample_from(database: str, answers: Answers) -> Sample | None:
-    """Return what the server counted; None where it did not answer the question."""
+def sample_from(database: str, answers: Answers, numbers: Numbers) -> Sample | None:
+    """Return what the server counted; None where it did not answer the question.
+
+    `numbers` is shared by all samples of a window: what is alike has one number in all of them.
+    """
     if answers.processes is not None:
         return one_by_one("os", from_processes(database, answers, answers.processes).clients)
     rows = answers.rows.get(QUESTION.name)
     if rows is None:
         return None
-    # No process has a negative id, so none of these is taken for a real session.
-    numbered = [(-number, row) for number, row in enumerate(rows, start=1)]
+    numbered = {_number(row, numbers): row for row in rows}
     return Sample(
         rung=answers.rung,
-        sessions=tuple(_session(pid, row) for pid, row in numbered),
+        sessions=tuple(_session(pid, row) for pid, row in numbered.items()),
         counts={
             pid: Count(sessions=row["sessions"], busy=row["busy"], blind=row["blind"])
-            for pid, row in numbered
+            for pid, row in numbered.items()
         },
     )
+
+
+def together(samples: Iterable[Sample]) -> Sample:
+    """Return all sessions of some samples, each once, to be attributed at one go."""
+    every = tuple(samples)
+    sessions = {session.pid: session for sample in every for session in sample.sessions}
+    return replace(every[0], sessions=tuple(sessions.values()), counts={})
+
+
+def _number(row: dict[str, Any], numbers: Numbers) -> int:
+    """Return the number of a row's group; no process has a negative id."""
+    alike = tuple(row[key] for key in _ALIKE)
+    return numbers.setdefault(alike, -1 - len(numbers))
 
 
 def one_by_one(rung: Rung, sessions: Iterable[Session]) -> Sample:

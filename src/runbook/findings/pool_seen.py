@@ -59,7 +59,7 @@ def see(sample: Sample, holders: Iterable[Holder], bounced: frozenset[Looks] = f
     """Count a sample's sessions by whom they belong to; `bounced` look like a PgBouncer's."""
     seen = Seen(used=sample.used)
     for holder in holders:
-        for session in holder.sessions:
+        for session in (s for s in holder.sessions if s.pid in sample.counts):
             _work(seen, holder, session, sample)
             if not holder.bouncer and _looks(session) not in bounced:
                 _place(seen, holder, session, sample.counts[session.pid].sessions)

@@ -13,7 +13,7 @@ from runbook.findings.bearers import bearers
 from runbook.findings.bouncers import server_of
 from runbook.findings.examination import WITHIN_S
 from runbook.findings.orphans import QUESTION as SERVER_ADDRESS
-from runbook.findings.pool_seen import Seen, holders_in, see, through_bouncers
+from runbook.findings.pool_seen import Looks, Seen, holders_in, see, through_bouncers
 from runbook.findings.pools_over_budget import behind_pgbouncer
 from runbook.findings.view import View
 from runbook.findings.witness import Told
@@ -33,7 +33,8 @@ from runbook.model.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runbook.findings.pool_sample import Sample
+    from runbook.findings.holders import Holder
+    from runbook.findings.pool_sample import Numbers, Sample
     from runbook.model.effects import Answers, Observe, Question
     from runbook.model.fleet import Fleet
     from runbook.model.sessions import Snapshot
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 #: 5,000 sessions costs the server some 20 ms.
 INTERVAL_S = 0.5
 #: Counts at most: over a long window they are further apart.
-MOST_SAMPLES = 120
+MOST_SAMPLES = 60
 #: Groups of strangers that are told by name; the rest is summed up.
 MOST_OTHERS = 20
 
@@ -94,7 +95,8 @@ def _watch(database: str, window_s: float) -> Drive[_Window]:
     # The statements of each role are counted from the second look on: only then is it known how.
     statements = pool_rates.statements_question(first)
     also = () if statements is None else (statements,)
-    samples, missed = [pool_sample.sample_from(database, first)], ""
+    numbers: Numbers = {}
+    samples, missed = [pool_sample.sample_from(database, first, numbers)], ""
     pause = Sleep(seconds=window_s / looks, cut_short=True)
     while (yield from ask(pause)) and len(samples) < looks:
         try:
@@ -103,7 +105,7 @@ def _watch(database: str, window_s: float) -> Drive[_Window]:
             missed = error.message
             samples.append(None)
             continue
-        samples.append(pool_sample.sample_from(database, counted))
+        samples.append(pool_sample.sample_from(database, counted, numbers))
         first, also = (_merged(first, counted), ()) if also else (first, also)
     last = yield from _look(database, *full, *filter(None, (statements,)))
     ended = yield from ask(Now())
@@ -149,10 +151,7 @@ def _facts(view: View, window: _Window) -> PoolFacts:
     snapshot = view.snapshot
     now = see(pool_sample.one_by_one(snapshot.rung, view.clients), view.holders)
     bounced = through_bouncers(view.holders)
-    earlier = [
-        see(sample, holders_in(sample, snapshot, view.fleet), bounced) for sample in window.samples
-    ]
-    every = [*earlier, now]
+    every = [*_counted(view, window.samples, bounced), now]
     limits_ = snapshot.limits
     return PoolFacts(
         database=view.target,
@@ -175,6 +174,19 @@ def _facts(view: View, window: _Window) -> PoolFacts:
         behind_bouncer=tuple(sorted(behind_pgbouncer(view))),
         unseen=tuple(dict.fromkeys(_unseen(view, every, window))),
     )
+
+
+def _counted(view: View, samples: tuple[Sample, ...], bounced: frozenset[Looks]) -> Iterator[Seen]:
+    """Attribute the counts: those by the same door at one go, as most groups are in all of them."""
+    known: dict[str, tuple[Holder, ...]] = {}
+    for sample in samples:
+        if sample.rung == "os":  # process ids, which are not the same sessions' in each
+            yield see(sample, holders_in(sample, view.snapshot, view.fleet), bounced)
+            continue
+        if sample.rung not in known:
+            alike = pool_sample.together(s for s in samples if s.rung == sample.rung)
+            known[sample.rung] = holders_in(alike, view.snapshot, view.fleet)
+        yield see(sample, known[sample.rung], bounced)
 
 
 def _services(view: View, every: list[Seen], window: _Window) -> Iterator[ServiceUse]:
