@@ -29,6 +29,22 @@ INVENTORY: dict[str, Any] = {
 }
 
 
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run `runbook pool …` on an inventory whose servers do not answer."""
+    monkeypatch.setenv("RUNBOOK_STATE", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inventory.yaml").write_text(json.dumps(INVENTORY))
+
+    def _call(words: str) -> tuple[int, str]:
+        code = run(["pool", *words.split()])
+        captured = capfd.readouterr()
+        assert "Traceback" not in captured.err
+        return code, " ".join(captured.err.split())
+
+    return _call
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -51,18 +67,7 @@ INVENTORY: dict[str, Any] = {
         ("guard db --apply --yes", 1, "127.0.0.1:1"),
     ],
 )
-def test_what_is_asked_for_wrongly(
-    words: str,
-    code: int,
-    said: str,
-    capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("RUNBOOK_STATE", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "inventory.yaml").write_text(json.dumps(INVENTORY))
-    assert run(["pool", *words.split()]) == code
-    captured = capfd.readouterr()
-    assert "Traceback" not in captured.err
-    assert said in " ".join(captured.err.split())
+def test_what_is_asked_for_wrongly(call: Any, words: str, code: int, said: str) -> None:
+    came_to, told = call(words)
+    assert came_to == code
+    assert said in told
