@@ -29,7 +29,7 @@ TOO_LARGE = 8
 
 
 @contextmanager
-def users(lab: Lab, count: int = 4) -> Iterator[list[Traffic]]:
+def users(lab: Lab, count: int = 2) -> Iterator[list[Traffic]]:
     """Users who ask the balancer without a pause for a page that needs the database."""
     threads = [Traffic(lab.db.balancer_port, "/ready") for _ in range(count)]
     for thread in threads:
@@ -118,12 +118,15 @@ def test_killed_between_two_services_it_is_gone_on_with(shop: Lab, runbook: Comm
         **pool,
         "hosts": "app-3",
         "unit": UNIT,
-        "rolling": {**QUICK, "min_available": 0},
+        "rolling": QUICK,
     }
     runbook.declare(services={"shop": {**pool, "hosts": "app-1, app-2"}, "back": back})
     before = [starts(shop, host) for host in shop.apps]
 
-    words = ("--set", "back.size=9", "--set", "shop.size=3", "--yes")
+    words: tuple[str, ...] = ("--set", "back.size=9", "--set", "shop.size=3", "--yes")
+    alone = runbook(*APPLY, *words, code=3)
+    assert "back: a batch of 1 of 1 hosts can never leave 1 healthy" in alone.said
+    words = (*words, "-p", "min_available=0")
     running = runbook.start(*APPLY, *words)
     running.wait_for("app-3: configuring")
     running.process.kill()
@@ -134,7 +137,7 @@ def test_killed_between_two_services_it_is_gone_on_with(shop: Lab, runbook: Comm
     runbook("runs", "resume", run_id, "--yes")
     assert sizes(shop) == [3, 3, 9]
     assert [starts(shop, host) - n for host, n in zip(shop.apps, before, strict=True)] == [1, 1, 1]
-    runbook("pool", "apply", DB, "--undo", run_id, "--yes")
+    runbook("pool", "apply", DB, "--undo", run_id, "--yes", "-p", "min_available=0")
     assert sizes(shop) == [TOO_LARGE] * 3
 
 
@@ -145,7 +148,8 @@ def test_what_is_refused_and_what_does_not_keep_to_it(shop: Lab, runbook: Comman
     nowhere = runbook(*APPLY, "--set", "shop.overflow=0", "--yes", code=2)
     assert "services.shop.settings has no overflow" in nowhere.said
     # A setting that the app does not read: restarted, well, and its peak is what it was.
-    declare(runbook, settings={"size": {"env_file": ENV, "key": "POOL_SIZES"}})
+    unread = {"size": {"env_file": ENV, "key": "POOL_SIZES"}}
+    declare(runbook, hosts="app-1", rolling={**QUICK, "min_available": 0}, settings=unread)
     app = shop.apps[0]
     with holding(shop, app, 2 * TOO_LARGE):
         over = runbook(*APPLY, "--set", "shop.size=2", "--yes", code=1)

@@ -11,7 +11,7 @@ import click
 from runbook.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from runbook.cli.running import Request
     from runbook.engine.executor import RunOutcome
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _APPLY, _UNDO = "tune-pools", "restore-pools"
 #: Parameters of both playbooks that `-p` may give.
-_PARAMETERS = ("batches", "settle")
+_PARAMETERS = ("batches", "min_available", "settle")
 _NAMES = ("size", "overflow", "processes")
 
 
@@ -95,6 +95,7 @@ def command(
     asked = _Wanted(given=given, service=service, reserve=reserve, window=window)
     tuning = _Tuning.of(fleet, target, asked)
     tuning.tell()
+    _check_room(tuning.words, more, fleet)
     if not tuning.words:
         return 0
     wanted = {**more, "sizes": list(tuning.words), "watch": watch}
@@ -109,8 +110,9 @@ def _rolling(params: tuple[str, ...]) -> dict[str, str]:
     for name in parsed:
         if name not in _PARAMETERS:
             raise click.BadParameter(
-                f"{name!r}: there are {' and '.join(_PARAMETERS)}", param_hint="-p"
+                f"{name!r}: there are {', '.join(_PARAMETERS)}", param_hint="-p"
             )
+    _read(parsed)
     return parsed
 
 
@@ -214,7 +216,7 @@ def _check_wanted(fleet: Fleet, target: str, wanted: _Wanted) -> None:
     fleet.database(target)
     if wanted.service is not None:
         uses = fleet.service(wanted.service).database
-        if uses != target:
+        if uses is None or uses not in fleet.same_server(target):
             raise UsageError(f"service {wanted.service!r} uses database {uses!r}, not {target!r}")
     if not wanted.given:
         return
@@ -307,6 +309,49 @@ def _refuse_too_much(before: PoolPlan, after: PoolPlan) -> None:
             f" {usable} are usable: {after.together - usable} too many",
             hint=f"`runbook pool plan {after.target}` proposes sizes that fit",
         )
+
+
+def _check_room(words: Sequence[str], params: Mapping[str, str], fleet: Fleet) -> None:
+    """See to it that no service's batches are larger than may be down at once.
+
+    Its own rolling restart would refuse that only when its turn comes, with others done.
+
+    Raises:
+        Refused: when one's are.
+    """
+    from runbook.model.errors import Refused
+    from runbook.model.units import amount_ceil
+    from runbook.steps.rolling_args import RollingArgs, batch_sizes, settings
+
+    given = {key: value for key, value in _read(params).items() if key != "settle"}
+    for name in dict.fromkeys(word.rpartition("=")[0].rpartition(".")[0] for word in words):
+        chosen = settings(
+            RollingArgs.model_validate({"service": name, **given}), fleet.service(name)
+        )
+        total = len(fleet.service_hosts(name))
+        floor, most = (
+            amount_ceil(chosen.min_available, total),
+            max(batch_sizes(chosen.batches, total)),
+        )
+        if total - most < floor:
+            raise Refused(
+                f"{name}: a batch of {most} of {total} hosts can never leave {floor} healthy",
+                hint="use smaller batches (-p batches=1) or a lower min_available (-p"
+                " min_available=0 lets a service go down meanwhile)",
+            )
+
+
+def _read(params: Mapping[str, str]) -> dict[str, Any]:
+    """Return what `-p` gave, as the playbook's own parameters are read.
+
+    Raises:
+        UsageError: for what is no value of them.
+    """
+    from runbook.model.parameters import parse
+    from runbook.wiring import load_playbook
+
+    declared = load_playbook(_APPLY).frame.parameters
+    return {name: parse(name, declared[name], value) for name, value in params.items()}
 
 
 def _stale(words: Sequence[str], fleet: Fleet) -> Iterator[tuple[str, str, int, int]]:

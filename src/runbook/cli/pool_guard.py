@@ -88,6 +88,8 @@ def command(
     )
     if undo is not None:
         return _run(replace(request, params=_undoing(undo, target)), fleet, output_format)
+    said = _lines(given)
+    _check_names(without)
     proposal = _propose(
         fleet,
         target,
@@ -97,7 +99,7 @@ def command(
             "transaction_timeout": transaction_timeout,
         },
     )
-    settings = _chosen(proposal, _lines(given), without)
+    settings = _chosen(proposal, said, without)
     proposal = {**proposal, "settings": [setting.line for setting in settings]}
     if not (apply_ or dry_run):
         _show(proposal, output_format, target)
@@ -155,18 +157,23 @@ def _lines(given: tuple[str, ...]) -> list[RoleSetting]:
         raise click.BadParameter(str(error), param_hint="--set") from None
 
 
-def _chosen(
-    proposal: dict[str, Any], given: list[RoleSetting], without: tuple[str, ...]
-) -> list[RoleSetting]:
-    """What is proposed, with what the user says in its place or beside it."""
+def _check_names(without: tuple[str, ...]) -> None:
     from runbook.model.document import nearest
-    from runbook.model.role_settings import NAMES, parse_line
+    from runbook.model.role_settings import NAMES
 
     for name in without:
         if name not in NAMES:
             near = nearest(name, NAMES)
             meant = f"did you mean {near}?" if near else f"there are: {', '.join(NAMES)}"
             raise click.BadParameter(f"{name!r} is no parameter: {meant}", param_hint="--without")
+
+
+def _chosen(
+    proposal: dict[str, Any], given: list[RoleSetting], without: tuple[str, ...]
+) -> list[RoleSetting]:
+    """What is proposed, with what the user says in its place or beside it."""
+    from runbook.model.role_settings import parse_line
+
     proposed = (parse_line(line, exactly=True) for line in proposal["settings"])
     chosen = {setting.key: setting for setting in proposed if setting.name not in without}
     chosen |= {setting.key: setting for setting in given}

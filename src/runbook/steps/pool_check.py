@@ -116,7 +116,7 @@ def _targets(args: PoolCheckArgs, fleet: Fleet) -> tuple[str, ...]:
     fleet.database(args.database)
     for pool in args.pools:
         uses = fleet.service(pool.service).database
-        if uses != args.database:
+        if uses is None or uses not in fleet.same_server(args.database):
             raise UsageError(
                 f"service {pool.service!r} uses database {uses!r}, not {args.database!r}",
                 hint="name services of this database",

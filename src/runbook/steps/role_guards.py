@@ -65,15 +65,21 @@ def act(args: RoleGuardsArgs, ctx: StepContext) -> Drive[Result]:
 
 
 def _services(args: RoleGuardsArgs, fleet: Fleet) -> dict[str, Service]:
-    services = fleet.services_of(args.database)
+    services = _of_server(args.database, fleet)
     if args.service is None:
         return services
     service = fleet.service(args.service)
-    if service.database != args.database:
+    if args.service not in services:
         raise UsageError(
             f"service {args.service!r} uses database {service.database!r}, not {args.database!r}"
         )
     return {args.service: service}
+
+
+def _of_server(database: str, fleet: Fleet) -> dict[str, Service]:
+    """The services of all the inventory's databases on that server: roles are the server's."""
+    names = fleet.same_server(database)
+    return {name: service for each in names for name, service in fleet.services_of(each).items()}
 
 
 def _owners(
@@ -126,7 +132,7 @@ def _role(
     # A role that other services share is limited for all of them.
     sharing = [
         name
-        for name, service in fleet.services_of(args.database).items()
+        for name, service in _of_server(args.database, fleet).items()
         if name in names or service.role == role
     ]
     known = set().union(
@@ -153,7 +159,7 @@ def _service(name: str, database: str, fleet: Fleet) -> GuardedService:
         name=name,
         hosts=len(fleet.service_hosts(name)),
         pool=fleet.service(name).pool,
-        poolers=tuple(bouncer for bouncer, of in bouncers if of.database == database),
+        poolers=tuple(b for b, of in bouncers if of.database in fleet.same_server(database)),
     )
 
 

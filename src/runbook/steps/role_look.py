@@ -15,6 +15,9 @@ from runbook.steps.doctor_roles import literal
 #: Names that are offered when one was misspelled, and groups of sessions that are told apart.
 _MOST_NAMES = 500
 _MOST_GROUPS = 2000
+#: Sessions that a role's limit counts: no walsenders, no parallel workers. NULL is what a role
+#: without pg_monitor sees of others.
+_COUNTED = "COALESCE(backend_type, 'client backend') = 'client backend'"
 
 # Whether our role may alter another is the server's own rule (user.c, AlterRole and AlterRoleSet):
 # CREATEROLE did for every ordinary role up to 15, and from 16 on only with the ADMIN OPTION.
@@ -29,7 +32,7 @@ SELECT pg_catalog.current_setting('server_version_num')::int AS version_num,
             'name', wanted.name, 'oid', r.oid::bigint, 'login', r.rolcanlogin,
             'superuser', r.rolsuper, 'replication', r.rolreplication, 'limit', r.rolconnlimit,
             'sessions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a
-                          WHERE a.usesysid = r.oid),
+                          WHERE a.usesysid = r.oid AND {counted}),
             'altered', CASE
                 WHEN ours.rolsuper THEN true
                 WHEN NOT ours.rolcreaterole THEN false
@@ -66,7 +69,7 @@ SELECT pg_catalog.current_setting('server_version_num')::int AS version_num,
             'role', g.usename, 'application', g.application_name, 'sessions', g.n))
           FROM (SELECT usename::text, application_name, pg_catalog.count(*) AS n
                   FROM pg_catalog.pg_stat_activity
-                 WHERE usename IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()
+                 WHERE usename IS NOT NULL AND pid <> pg_catalog.pg_backend_pid() AND {counted}
                  GROUP BY 1, 2 ORDER BY 3 DESC LIMIT {most_groups}) AS g) AS sessions"""
 
 
@@ -147,6 +150,7 @@ def look(database: str, roles: Sequence[str], fleet: Fleet) -> Drive[RolesSeen]:
         wanted=", ".join(f"({literal(role)})" for role in roles) or "(NULL)",
         ours=literal(ours),
         parameters=", ".join(f"'{name}'" for name in PARAMETERS),
+        counted=_COUNTED,
         most_names=_MOST_NAMES,
         most_groups=_MOST_GROUPS,
     )

@@ -21,7 +21,7 @@ FLEET = Fleet(
             "version": 1,
             "hosts": {"web-1": {}, "web-2": {}},
             "databases": {"db": {"connect": {"host": "db", "user": "oncall"}}, "db-2": {
-                "connect": {"host": "db", "user": "oncall"}}},
+                "connect": {"host": "other", "user": "oncall"}}},
             "services": {
                 "shop": {"hosts": "all", "database": "db", "pool": {"processes": 2, "size": 9}},
                 "bare": {"hosts": "all", "database": "db"},

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from runbook.adapters.postgres import PostgresDoor
 from runbook.model.effects import ChangeSql
-from runbook.model.errors import DoorError
+from runbook.model.errors import ChangeInRehearsal, DoorError, MissingGrant, RunbookError
 from runbook.model.fleet import Fleet
 from runbook.model.step import StepContext
 from runbook.steps.role_guards import ROLE_GUARDS
@@ -266,6 +266,21 @@ def test_what_is_set_really_ends_a_session(server: Server) -> None:
 def test_what_makes_no_sense_is_refused(args: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         ROLE_SETTINGS.args.model_validate({"database": "db", **args})
+
+
+def test_a_superusers_door_is_opened_for_no_rehearsal_and_only_where_one_is_declared(
+    server: Server,
+) -> None:
+    change = ChangeSql(database="db", sql="ALTER ROLE app RESET ALL", as_admin=True)
+    errors: tuple[tuple[bool, type[RunbookError]], ...] = (
+        (True, ChangeInRehearsal),
+        (False, MissingGrant),
+    )
+    for rehearsal, error in errors:
+        door = PostgresDoor(server.fleet(), rehearsal=rehearsal)
+        with pytest.raises(error):
+            door.perform(change)
+        door.close()
 
 
 # ---- what is proposed ----------------------------------------------------------------------
