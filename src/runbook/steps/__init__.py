@@ -20,6 +20,7 @@ _VERBS = (
     "pause",
     "pgbouncer",
     "pgbouncer_status",
+    "pooling_fitness",
     "query",
     "rolling",
     "script",
