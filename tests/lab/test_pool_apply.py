@@ -29,7 +29,7 @@ TOO_LARGE = 8
 
 
 @contextmanager
-def users(lab: Lab, count: int = 2) -> Iterator[list[Traffic]]:
+def users(lab: Lab, count: int = 1) -> Iterator[list[Traffic]]:
     """Users who ask the balancer without a pause for a page that needs the database."""
     threads = [Traffic(lab.db.balancer_port, "/ready") for _ in range(count)]
     for thread in threads:
