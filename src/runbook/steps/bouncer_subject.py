@@ -1,0 +1,251 @@
+"""What the verbs of a PgBouncer are about: its entry, where it is, what stands before and behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from runbook.model.application_name import as_server_keeps
+from runbook.model.document import nearest
+from runbook.model.effects import CommandOutcome, Drive, ReadCommand, ReadSql, ask
+from runbook.model.errors import UsageError
+from runbook.model.fleet import Fleet, ResolvedHost
+from runbook.model.inventory import Closed, Credentials, Database, Name, PgBouncer, Service
+from runbook.model.pgbouncer_host import version_in
+
+Dbname = Annotated[str, Field(min_length=1, max_length=63)]
+
+
+class BouncerArgs(Closed):
+    """What the verbs have in common."""
+
+    pgbouncer: Name = Field(description="the inventory's name of the PgBouncer")
+    services: tuple[Name, ...] | str | None = Field(
+        None,
+        description="services that go through it, as a list or with commas; all of its"
+        " database's, when left out",
+    )
+    databases: tuple[Dbname, ...] | str | None = Field(
+        None,
+        description="databases that can be reached through it, as a list or with commas; those in"
+        " which the services have sessions, when left out",
+    )
+
+
+def words(value: Sequence[str] | str | None) -> tuple[str, ...]:
+    """Return the items of a list that may be written with commas."""
+    if value is None:
+        return ()
+    items = value.split(",") if isinstance(value, str) else value
+    return tuple(item.strip() for item in items if item.strip())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bouncer:
+    """One entry of `pgbouncers`, with what hangs on it."""
+
+    name: str
+    entry: PgBouncer
+    database: Database
+    host: ResolvedHost
+    services: dict[str, Service]
+    fleet: Fleet
+
+    @property
+    def auth(self) -> Credentials:
+        """Return auth_query's role; `bouncer_of` has seen that there is one."""
+        assert self.entry.auth is not None
+        return self.entry.auth
+
+    @property
+    def clients(self) -> tuple[str, int]:
+        """Return address and port by which app servers reach it."""
+        return clients_of(self.name, self.fleet)
+
+    @property
+    def listens(self) -> int:
+        """Return the port that it listens on: where the console is reached may be a forwarded one."""
+        return self.entry.client_port or self.entry.port
+
+    @property
+    def upstream(self) -> tuple[str, int]:
+        """Return address and port by which it reaches PostgreSQL."""
+        connect = self.database.connect
+        return self.entry.upstream or connect.host, self.upstream_port
+
+    @property
+    def upstream_port(self) -> int:
+        """Return PostgreSQL's own port where its host's address is another one than ours."""
+        local = self.database.local
+        if self.entry.upstream is not None:
+            return local.port if local is not None else 5432
+        return self.database.connect.port
+
+    @property
+    def auth_file(self) -> str:
+        """Return the path of userlist.txt: beside the configuration."""
+        return self.entry.config.rpartition("/")[0] + "/userlist.txt"
+
+    @property
+    def dropin(self) -> str:
+        """Return the path of the unit's drop-in."""
+        return f"/etc/systemd/system/{self.entry.unit}.d/runbook.conf"
+
+
+def find(name: str, fleet: Fleet) -> PgBouncer:
+    """Return an entry of `pgbouncers`.
+
+    Raises:
+        UsageError: when there is none of that name.
+    """
+    entries = fleet.inventory.pgbouncers
+    if name not in entries:
+        near = nearest(name, list(entries))
+        listing = ", ".join(entries) or "none"
+        hint = f"did you mean {near!r}?" if near else f"{fleet.source} has: {listing}"
+        raise UsageError(f"{fleet.source} has no PgBouncer named {name!r}", hint=hint)
+    return entries[name]
+
+
+def clients_of(name: str, fleet: Fleet) -> tuple[str, int]:
+    """Return address and port by which app servers reach a PgBouncer.
+
+    Raises:
+        UsageError: when the inventory does not say where it is.
+    """
+    entry = find(name, fleet)
+    address = entry.clients or entry.address
+    if address is None and entry.host is not None:
+        address = fleet.host(entry.host).address
+    if address is None:
+        raise UsageError(f"pgbouncers.{name}: where do app servers reach it?", hint="add `clients`")
+    return address, entry.client_port or entry.port
+
+
+def bouncer_of(args: BouncerArgs, fleet: Fleet, *, auth: bool = True) -> Bouncer:
+    """Return what a verb is about.
+
+    Raises:
+        UsageError: for a name that the inventory does not have, and a key that is missing.
+    """
+    name = args.pgbouncer
+    entry = find(name, fleet)
+    if entry.host is None:
+        raise UsageError(
+            f"pgbouncers.{name} names no host to set it up on",
+            hint=f"give pgbouncers.{name} a `host` of the inventory",
+        )
+    if auth and (entry.auth is None or entry.auth.password is None):
+        raise UsageError(
+            f"pgbouncers.{name} names no role for auth_query",
+            hint=f"add pgbouncers.{name}.auth: {{user: pgbouncer_auth, password: {{file: …}}}}; the"
+            " role is made, its password is yours to choose",
+        )
+    if auth and entry.admin.password is None:
+        raise UsageError(
+            f"pgbouncers.{name}.admin has no password, and the console wants one",
+            hint=f"add pgbouncers.{name}.admin.password",
+        )
+    return Bouncer(
+        name=name,
+        entry=entry,
+        database=fleet.database(entry.database),
+        host=fleet.host(entry.host),
+        services=_services(args, entry, fleet),
+        fleet=fleet,
+    )
+
+
+def _services(args: BouncerArgs, entry: PgBouncer, fleet: Fleet) -> dict[str, Service]:
+    own = fleet.services_of(entry.database)
+    chosen = words(args.services)
+    for name in chosen:
+        service = fleet.service(name)
+        if name not in own:
+            raise UsageError(
+                f"service {name!r} uses database {service.database!r}, and PgBouncer"
+                f" {args.pgbouncer!r} stands before {entry.database!r}",
+                hint="name a service of that database",
+            )
+    return {name: own[name] for name in chosen or own}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What the server tells of its limits, and of who uses it for what."""
+
+    usable: int
+    server_version: int
+    databases: tuple[str, ...]
+    roles: tuple[str, ...]
+    #: Why `databases` are what they are, for people.
+    why: str
+    version: tuple[int, int] | None
+
+
+_LIMITS = """\
+SELECT pg_catalog.current_setting('max_connections')::int
+       - pg_catalog.current_setting('superuser_reserved_connections')::int
+       - COALESCE(pg_catalog.current_setting('reserved_connections', true)::int, 0) AS usable,
+       pg_catalog.current_setting('server_version_num')::int AS version"""
+_USERS = """\
+SELECT DISTINCT datname::pg_catalog.text AS dbname, usename::pg_catalog.text AS role,
+       application_name AS application
+  FROM pg_catalog.pg_stat_activity
+ WHERE datname IS NOT NULL AND usename IS NOT NULL"""
+#: What tells the version without any right: of what is there, else of what would come.
+_VERSION = """\
+PATH=$PATH:/usr/sbin
+pgbouncer --version 2>/dev/null || LC_ALL=C apt-cache policy pgbouncer 2>/dev/null \\
+  | sed -n 's/^  Candidate: /PgBouncer /p'
+"""
+
+
+def survey(args: BouncerArgs, bouncer: Bouncer) -> Drive[Survey]:
+    """Ask the server once, and the host for PgBouncer's version."""
+    name = bouncer.entry.database
+    limits = (yield from ask(ReadSql(database=name, sql=_LIMITS))).rows[0]
+    users = (yield from ask(ReadSql(database=name, sql=_USERS, limit=5000))).rows
+    told: CommandOutcome = yield from ask(
+        ReadCommand(host=bouncer.host.name, argv=("sh", "-c", _VERSION), timeout_s=30.0)
+    )
+    names = _applications(bouncer, int(limits["version"]))
+    theirs = [row for row in users if _belongs(row, names, bouncer)]
+    found = tuple(sorted({str(row["dbname"]) for row in theirs}))
+    given = words(args.databases)
+    databases, why = given, "as given"
+    if not given:
+        databases, why = found, "where its services have sessions"
+    if not databases:
+        databases, why = (bouncer.database.connect.dbname,), "of connect: no session was seen"
+    return Survey(
+        usable=int(limits["usable"]),
+        server_version=int(limits["version"]),
+        databases=tuple(dict.fromkeys(databases)),
+        roles=tuple(sorted({str(row["role"]) for row in theirs})),
+        why=why,
+        version=version_in(told.stdout),
+    )
+
+
+def _applications(bouncer: Bouncer, version: int) -> frozenset[str]:
+    """Return the application names of all services' hosts, as the server shows them."""
+    fleet = bouncer.fleet
+    return frozenset(
+        as_server_keeps(fleet.expand(service.application_name, fleet.host(host)), version)
+        for service in bouncer.services.values()
+        if service.application_name is not None
+        for host in fleet.whole(service.hosts)
+    )
+
+
+def _belongs(row: Mapping[str, Any], names: frozenset[str], bouncer: Bouncer) -> bool:
+    """Whether a session is of one of the services: by its role, else by its name."""
+    if any(service.role == row["role"] for service in bouncer.services.values()):
+        return True
+    # PgBouncer's application_name_add_host puts ` - address:port` behind it.
+    application = str(row["application"])
+    return application in names or application.rpartition(" - ")[0] in names

@@ -1,0 +1,172 @@
+"""`pgbouncer_role`: in PostgreSQL, the role and the function that PgBouncer's auth_query needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runbook.model.effects import Drive, ask
+from runbook.model.errors import CommandFailed, ConnectionLost, NotStarted
+from runbook.model.fleet import Fleet
+from runbook.model.pgbouncer_auth import (
+    BODY,
+    FUNCTION,
+    LOOK,
+    SCHEMA,
+    VERIFIER,
+    AuthSeen,
+    make_function,
+    make_role,
+)
+from runbook.model.pgbouncer_config import knows_auth_dbname
+from runbook.model.plan import Result
+from runbook.model.setup_effects import AdminLook, AdminSql, Hole, PasswordFits
+from runbook.model.step import StepContext, StepType
+from runbook.steps.bouncer_subject import Bouncer, BouncerArgs, Survey, bouncer_of, survey
+
+
+class PgBouncerRoleArgs(BouncerArgs):
+    """For which PgBouncer."""
+
+
+def prepare(args: PgBouncerRoleArgs, ctx: StepContext) -> Drive[Result]:
+    """Look what of it there is, as a superuser, and show what is missing."""
+    bouncer = bouncer_of(args, ctx.fleet)
+    places = where((yield from survey(args, bouncer)), bouncer)
+    seen = yield from _look(bouncer, places)
+    for each in seen:
+        problem = each.problem(bouncer.auth.user)
+        if problem is not None:
+            why, hint = problem
+            return Result(status="refused", summary=f"nothing was changed: {why}", hint=hint)
+    changes = _changes(bouncer, seen)
+    touches = sorted({line for change in changes for line in change.footprint()})
+    summary = "; ".join(change.sentence() for change in changes) or _nothing(bouncer, places)
+    return Result(
+        status="ok",
+        summary=summary,
+        touches=tuple(touches),
+        data={"databases": list(places)},
+        not_exercised=("whether the server's pg_hba.conf lets PgBouncer's host in",)
+        if changes
+        else (),
+    )
+
+
+def act(args: PgBouncerRoleArgs, ctx: StepContext) -> Drive[Result]:
+    """Make what is missing; each database's part whole or not at all."""
+    bouncer = bouncer_of(args, ctx.fleet)
+    places = tuple(ctx.given["prepared"]["databases"])
+    seen = yield from _look(bouncer, places)
+    changes = _changes(bouncer, seen)
+    try:
+        for change in changes:
+            yield from ask(change)
+    except NotStarted as error:
+        return Result(status="failed", summary=error.message, hint=error.hint or "")
+    except (ConnectionLost, CommandFailed) as error:
+        hint = "all of a database's part is there, or none of it: run it again to see"
+        return Result(status="unknown", summary=error.message, hint=hint)
+    done = "; ".join(change.sentence() for change in changes)
+    touches = sorted({line for change in changes for line in change.footprint()})
+    return Result(
+        status="ok",
+        summary=done or _nothing(bouncer, places),
+        data={"changed": bool(changes), "databases": list(places), "role": bouncer.auth.user},
+        touches=tuple(touches),
+    )
+
+
+def where(seen: Survey, bouncer: Bouncer) -> tuple[str, ...]:
+    """Return the databases that hold the function: one, where PgBouncer can be told which."""
+    if seen.version is not None and knows_auth_dbname(seen.version):
+        return (bouncer.database.connect.dbname,)
+    return seen.databases
+
+
+def _look(bouncer: Bouncer, places: tuple[str, ...]) -> Drive[tuple[AuthSeen, ...]]:
+    role, fits = bouncer.auth.user, None
+    seen = []
+    for dbname in places:
+        rows = yield from ask(
+            AdminLook(
+                database=bouncer.entry.database,
+                dbname=dbname,
+                sql=LOOK,
+                parameters=(("role", role), ("body", BODY)),
+            )
+        )
+        row = rows.rows[0]
+        if fits is None and row["role"]:
+            fits = yield from ask(
+                PasswordFits(database=bouncer.entry.database, role=role, hole=_hole(bouncer))
+            )
+        seen.append(AuthSeen(dbname=dbname, row=row, password_fits=fits))
+    return tuple(seen)
+
+
+def _hole(bouncer: Bouncer) -> Hole:
+    where_found = f"pgbouncers.{bouncer.name}.auth.password"
+    assert bouncer.auth.password is not None
+    return Hole(secret=bouncer.auth.password, where=where_found)
+
+
+def _changes(bouncer: Bouncer, seen: tuple[AuthSeen, ...]) -> list[AdminSql]:
+    role, database = bouncer.auth.user, bouncer.entry.database
+    changes = []
+    first = seen[0]
+    if not (first.row["role"] and first.row["login"] and first.password_fits):
+        said = f"{'give' if first.row['role'] else 'make'} role {role}"
+        said += " its password" if first.row["role"] else " (may log in, and nothing else)"
+        changes.append(
+            AdminSql(
+                database=database,
+                dbname=first.dbname,
+                statements=(make_role(role, exists=bool(first.row["role"])),),
+                shown=(f"{said}, from pgbouncers.{bouncer.name}.auth.password",),
+                holes={VERIFIER: _hole(bouncer)},
+            )
+        )
+    for each in seen:
+        if each.function_sound:
+            continue
+        changes.append(
+            AdminSql(
+                database=database,
+                dbname=each.dbname,
+                statements=make_function(role, schema_exists=bool(each.row["schema"])),
+                shown=(
+                    f"make function {SCHEMA}.{FUNCTION}, which tells {role} alone the SCRAM secret"
+                    " of a login that is no superuser",
+                ),
+            )
+        )
+    return changes
+
+
+def _nothing(bouncer: Bouncer, places: tuple[str, ...]) -> str:
+    return f"role {bouncer.auth.user} and its function in {', '.join(places)} are there already"
+
+
+def _targets(args: PgBouncerRoleArgs, fleet: Fleet) -> tuple[str, ...]:
+    return (bouncer_of(args, fleet).entry.database,)
+
+
+def _lock(args: Any) -> str:
+    return f"pgbouncer {args.pgbouncer}"
+
+
+PGBOUNCER_ROLE = StepType(
+    verb="pgbouncer_role",
+    summary="make the role and the function that a PgBouncer's auth_query needs in PostgreSQL",
+    args=PgBouncerRoleArgs,
+    phases={"prepare": prepare, "act": act},
+    changes=lambda _args: True,
+    targets=_targets,
+    # It looks first, and makes only what is missing.
+    after_crash="probe",
+    lock=_lock,
+    default_timeout_s=120.0,
+    undo="pgbouncer_retire with purge: true drops them",
+    target_kind="database",
+    repeatable=lambda _args: True,
+)
