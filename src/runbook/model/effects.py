@@ -538,12 +538,15 @@ class PutFile(Change[CommandOutcome]):
     #: Whether a symbolic link is followed to the file that is written; else it is refused.
     follow: bool = False
     timeout_s: float = 30.0
+    #: What people are told of what changes in it, without a secret; or why it is written.
+    shown: str = ""
 
     def sentence(self) -> str:
         return f"on {self.host}: {_as_root(self.sudo)}write {self.path}"
 
     def footprint(self) -> frozenset[str]:
-        as_what = [f"sha256 {_digest(self.content)}"]
+        as_what = [self.shown] if self.shown else []
+        as_what += [f"sha256 {_digest(self.content)}"]
         as_what += [f"mode {self.mode}"] if self.mode else []
         as_what += [f"owner {self.owner}"] if self.owner else []
         on = f"{self.host}: {_as_root(self.sudo)}"

@@ -99,6 +99,28 @@ sync -- "$folder" 2>/dev/null
 exit 0
 """
 
+#: $1 path, $2 sha256 of what is removed, $3 where its content is kept ("" for nowhere). A folder
+#: that is left empty goes as well.
+_REMOVE = """\
+path=$1 expected=$2 backup=$3
+umask 077
+fail() { echo "$2" >&2; exit "$1"; }
+digest() { sha256sum < "$1" | cut -c1-64; }
+if [ -L "$path" ]; then fail 3 "$path is a symbolic link"; fi
+if [ -e "$path" ]; then
+  [ "$(digest "$path")" = "$expected" ] || fail 3 "$path has changed"
+  if [ -n "$backup" ] && [ ! -e "$backup" ]; then
+    cp -p -- "$path" "$backup" || exit 1
+    sync -- "$backup" 2>/dev/null
+  fi
+  rm -f -- "$path" || exit 1
+fi
+folder=$(dirname -- "$path")
+if [ -d "$folder" ] && [ -z "$(ls -A -- "$folder")" ]; then rmdir -- "$folder" || exit 1; fi
+sync -- "$(dirname -- "$folder")" 2>/dev/null
+exit 0
+"""
+
 
 def look_argv(path: str, *, follow: bool = False) -> tuple[str, ...]:
     """Return the command that looks at a file and brings its content."""
@@ -118,6 +140,16 @@ def put_argv(  # noqa: PLR0917 - the script's own order
     """Return the command that puts what it reads from stdin in a file's place."""
     given = (expected, sha256(content), backup or "", mode or "", owner or "")
     return ("sh", "-c", _PUT, "sh", path, *given, "1" if follow else "0")
+
+
+def remove_argv(path: str, expected: str, backup: str | None) -> tuple[str, ...]:
+    """Return the command that removes a file which is still as it was shown."""
+    return ("sh", "-c", _REMOVE, "sh", path, expected, backup or "")
+
+
+def folder_argv(folder: str) -> tuple[str, ...]:
+    """Return the command that makes a folder which everybody may read."""
+    return ("sh", "-c", 'umask 022; mkdir -p -- "$1"', "sh", folder)
 
 
 def sha256(text: str) -> str:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from runbook.model.errors import UsageError
-from runbook.model.fleet import Fleet, some_of
+from runbook.model.fleet import Fleet, ResolvedHost, some_of
 from runbook.model.inventory import Closed, GateTiming, Service
 from runbook.model.step import Bound
 from runbook.model.units import Amount, Duration, Floor, amount_ceil, amount_floor
 from runbook.steps.draining import rotation_of
 from runbook.steps.gates import gates_of
+from runbook.steps.rolling_wanted import LedTo, Put, Wanted, wanted_of
 from runbook.steps.service_manager import manager_of
 
 
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
 
+
+RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
 
 Amounts = Annotated[tuple[Amount, ...], BeforeValidator(_listed), Field(min_length=1)]
 
@@ -56,6 +59,32 @@ class RollingArgs(Closed):
     max_hosts: Annotated[int, Field(ge=1)] | None = Field(
         None, description="refuse to restart more hosts than this; the smaller bound wins"
     )
+    put: Put | None = Field(
+        None, description="new values of the pool, put on each host before its restart"
+    )
+    url: LedTo | None = Field(
+        None, description="host and port that each host's connection string is led to"
+    )
+    restore: RunId | None = Field(
+        None, description="a run's id: each host's settings as they were before that run"
+    )
+
+    @model_validator(mode="after")
+    def _one_wish(self) -> Self:
+        if self.restore is not None and self.changes_settings:
+            raise ValueError("restore puts back what was; put and url are left out with it")
+        return self
+
+    @property
+    def led_to(self) -> LedTo | None:
+        """Where the connection string is led to, where it is."""
+        url = self.url
+        return None if url is None or (url.host is None and url.port is None) else url
+
+    @property
+    def changes_settings(self) -> bool:
+        """Whether it puts a new value anywhere."""
+        return bool(self.put is not None and self.put.values) or self.led_to is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +113,18 @@ def settings(args: RollingArgs, service: Service) -> Settings:
         admit_deadline=own.admit_deadline if args.admit_deadline is None else args.admit_deadline,
         headroom=own.headroom if args.headroom is None else args.headroom,
     )
+
+
+def wanted(args: RollingArgs, service: Service, host: ResolvedHost) -> Wanted | None:
+    """Return what shall become of a host's settings; None leaves them as they are.
+
+    Raises:
+        UsageError: for a value that the inventory does not say where to put.
+    """
+    if not args.changes_settings and args.restore is None:
+        return None
+    values = args.put.values if args.put is not None else {}
+    return wanted_of(args.service, service, host, values, args.led_to, args.restore)
 
 
 def targets(args: RollingArgs, fleet: Fleet) -> tuple[str, ...]:
@@ -134,6 +175,7 @@ def freeze(args: RollingArgs, fleet: Fleet) -> Mapping[str, Any]:
         gates_of(args.service, service, fleet.host(name), fleet)
         manager_of(args.service, service, fleet.host(name), fleet)
         rotation_of(service, fleet.host(name), fleet)
+        wanted(args, service, fleet.host(name))
     chosen = settings(args, service)
     return {
         "batches": batch_sizes(chosen.batches, len(names)),

@@ -11,6 +11,7 @@ from runbook.model.plan import Crashed, Status
 from runbook.model.systemd import Standing
 from runbook.model.units import format_duration
 from runbook.steps.database_gate import Sessions
+from runbook.steps.rolling_files import Configuration
 from runbook.steps.rolling_subject import Subject
 
 #: Between two looks while something is awaited; each costs the host a few milliseconds.
@@ -70,6 +71,8 @@ class Journey:
     #: The database gate's answers: before the restart, and the last one.
     first_row: dict[str, Any] = field(default_factory=dict)
     last_row: dict[str, Any] = field(default_factory=dict)
+    #: What becomes of its settings; None leaves them as they are.
+    config: Configuration | None = None
 
 
 def now(journey: Journey) -> Drive[float]:

@@ -29,6 +29,8 @@ from runbook.steps.database_gate import Sessions, row_of, unfit_database, unname
 from runbook.steps.draining import Rotation, count_left
 from runbook.steps.rolling_args import RollingArgs
 from runbook.steps.rolling_crashed import boot_look
+from runbook.steps.rolling_files import RELOAD_ARGV, judged, looks, ways_back, writes
+from runbook.steps.rolling_settings import shown_settings
 from runbook.steps.rolling_subject import Subject, subject_of
 from runbook.steps.sudo_proof import sudo_unfit
 
@@ -52,6 +54,11 @@ class _Found:
     data: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     healthy: bool = False
+    #: Footprints of its settings: what is written before the restart, and put back after it.
+    writes: tuple[str, ...] = ()
+    ways_back: tuple[str, ...] = ()
+    #: It is neither written to nor restarted.
+    left_alone: bool = False
 
 
 def preflight(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
@@ -68,6 +75,8 @@ def preflight(args: RollingArgs, ctx: StepContext) -> Drive[Result]:
         return _refused(subject, seen, unfit)
     found = _Found(subject=subject, seen=seen)
     unfit = yield from _look_around(found)
+    if unfit is None:
+        unfit = yield from _look_at_settings(found, ctx.run_id)
     if unfit is not None:
         return _refused(subject, seen, unfit)
     return _fit(found)
@@ -89,7 +98,7 @@ def _look_around(found: _Found) -> Drive[Unfit | None]:
     _judge_boot(found, named["boot"])
     problem = _judge_gates(found, outcomes[len(looks) :])
     if problem is None and subject.host.sudo:
-        problem = sudo_unfit(subject.host, named["sudo"], (subject.manager.restart_argv(),))
+        problem = sudo_unfit(subject.host, named["sudo"], _argvs(subject))
     if problem is None and sessions is not None:
         problem = _judge_database(found, sessions, named["database"])
     if problem is None and subject.rotation is not None:
@@ -99,6 +108,27 @@ def _look_around(found: _Found) -> Drive[Unfit | None]:
 
 def _read(subject: Subject, argv: tuple[str, ...]) -> ReadCommand:
     return ReadCommand(host=subject.host.name, argv=argv, timeout_s=_LOOK_TIMEOUT_S)
+
+
+def _argvs(subject: Subject) -> tuple[tuple[str, ...], ...]:
+    """Return what sudo must allow to the byte."""
+    reload = subject.wanted is not None and subject.wanted.drop_in
+    return (subject.manager.restart_argv(), *((RELOAD_ARGV,) if reload else ()))
+
+
+def _look_at_settings(found: _Found, run_id: str) -> Drive[Unfit | None]:
+    """What would become of the files that hold its settings?"""
+    wanted = found.subject.wanted
+    if wanted is None:
+        return None
+    outcomes = yield from ask(Together(effects=looks(wanted)))
+    looked = judged(wanted, outcomes, run_id)
+    if isinstance(looked, Unfit):
+        return looked
+    found.data["settings"] = shown_settings(looked)
+    found.writes, found.ways_back = writes(wanted, looked, run_id), ways_back(wanted, looked)
+    found.left_alone = not looked.wishes
+    return None
 
 
 def _judge_boot(found: _Found, outcome: CommandOutcome | DoorError) -> None:
@@ -204,12 +234,15 @@ def _fit(found: _Found) -> Result:
         "warnings": found.warnings,
     }
     already = "not available" if found.data.get("away") else "down"
+    touches = (*subject.footprint(before=found.writes), *found.ways_back)
+    if found.left_alone:
+        touches = ()
     state = "healthy" if found.healthy else f"{already} already: {found.data['ill']}"
     return Result(
         status="ok",
         summary=f"fit; {state}",
         data=data,
-        touches=subject.footprint(),
+        touches=touches,
         not_exercised=NOT_EXERCISED if subject.rotation is None else (*DRAIN, *NOT_EXERCISED),
     )
 

@@ -13,7 +13,8 @@ from runbook.model.systemd import Unfit
 from runbook.steps.database_gate import Sessions, sessions_of
 from runbook.steps.draining import Rotation, rotation_of
 from runbook.steps.gates import Gates, gates_of
-from runbook.steps.rolling_args import RollingArgs, Settings, settings
+from runbook.steps.rolling_args import RollingArgs, Settings, settings, wanted
+from runbook.steps.rolling_wanted import Wanted
 from runbook.steps.service_manager import ServiceManager, manager_of
 
 
@@ -29,6 +30,8 @@ class Subject:
     settings: Settings
     #: Its balancers; None for a service that declares no drain.
     rotation: Rotation | None
+    #: What shall become of its settings; None leaves them as they are.
+    wanted: Wanted | None = None
 
     @property
     def gates(self) -> Gates:
@@ -59,9 +62,12 @@ class Subject:
             return seen.message
         return self.manager.down(seen) or self.gates.problem(answers)
 
-    def footprint(self) -> tuple[str, ...]:
-        """Return what a restart touches, in order: the drain, the restart, the way back."""
-        restart = tuple(sorted(self.manager.restart(0).footprint()))
+    def footprint(self, before: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return what a restart touches, in order: the drain, the restart, the way back.
+
+        `before` is what is touched right before the restart.
+        """
+        restart = (*before, *sorted(self.manager.restart(0).footprint()))
         if self.rotation is None:
             return restart
         drains, undrains = self.rotation.footprint()
@@ -88,6 +94,7 @@ def subject_of(args: RollingArgs, fleet: Fleet, host: str) -> Subject:
         manager=manager_of(args.service, service, resolved, fleet),
         settings=settings(args, service),
         rotation=rotation_of(service, resolved, fleet),
+        wanted=wanted(args, service, resolved),
     )
 
 
