@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runbook.model.bouncer_status import BouncersReport
     from runbook.model.diagnosis import Diagnosis
     from runbook.model.effects import Drive, Effect
     from runbook.model.fleet import Fleet
@@ -91,6 +92,10 @@ class LateJudge:
     def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
         """See `runbook.model.ports.Judge`."""
         return self._judge.leaks(snapshot, fleet, policy)
+
+    def bouncers(self, target: str | None, fleet: Fleet) -> Drive[BouncersReport]:
+        """See `runbook.model.ports.Judge`."""
+        return self._judge.bouncers(target, fleet)
 
 
 class KeepingJudge(LateJudge):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runbook.findings import classify, examination, leak_proof
+from runbook.findings import bouncer_status, classify, examination, leak_proof
 from runbook.findings.view import View
 
 if TYPE_CHECKING:
+    from runbook.model.bouncer_status import BouncersReport
     from runbook.model.diagnosis import Diagnosis
     from runbook.model.effects import Drive
     from runbook.model.fleet import Fleet
@@ -31,3 +32,7 @@ class FindingsJudge:
     def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
         """Prove which sessions are leaked, and say which may be terminated, in order."""
         return leak_proof.prove(View(snapshot=snapshot, fleet=fleet), policy)
+
+    def bouncers(self, target: str | None, fleet: Fleet) -> Drive[BouncersReport]:
+        """Look at PgBouncers, and judge them."""
+        return bouncer_status.examine(target, fleet)

@@ -14,6 +14,7 @@ from runbook.model.inventory import (
     Database,
     Host,
     Inventory,
+    PgBouncer,
     Scalar,
     Service,
     Ssh,
@@ -141,6 +142,36 @@ class Fleet:
     def services_of(self, database: str) -> dict[str, Service]:
         """Return the services that use a database."""
         return {n: s for n, s in self.inventory.services.items() if s.database == database}
+
+    def pgbouncer(self, name: str) -> PgBouncer:
+        """Return one PgBouncer.
+
+        Raises:
+            UsageError: when the inventory has none of that name.
+        """
+        return self._find("PgBouncer", name, self.inventory.pgbouncers)
+
+    def pgbouncers_of(self, target: str | None) -> dict[str, PgBouncer]:
+        """Return a PgBouncer, those in front of a database, or (None) all; never none.
+
+        Raises:
+            UsageError: when there is neither of that name, or no PgBouncer.
+        """
+        known = self.inventory.pgbouncers
+        if target in known:
+            return {target: known[target]}
+        if target is not None and target not in self.inventory.databases:
+            names: dict[str, object] = {**known, **self.inventory.databases}
+            self._find("PgBouncer or database", target, names)
+        found = {n: b for n, b in known.items() if target in {None, b.database}}
+        if not found:
+            where = f" in front of {target!r}" if target else ""
+            raise UsageError(
+                f"{self.source} has no PgBouncer{where}",
+                hint="declare it under pgbouncers, or put one in between: `runbook pgbouncer"
+                " introduce`",
+            )
+        return found
 
     def expand(self, text: str, host: ResolvedHost) -> str:
         """Return `text` with `${host.…}` filled in."""

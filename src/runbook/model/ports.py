@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from runbook.model.bouncer_status import BouncersReport
     from runbook.model.diagnosis import Diagnosis
     from runbook.model.effects import Drive, Effect
     from runbook.model.events import Event
@@ -59,6 +60,15 @@ class Judge(Protocol):
 
     def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
         """Prove which sessions are leaked, and say which may be terminated, in order."""
+
+    def bouncers(self, target: str | None, fleet: Fleet) -> Drive[BouncersReport]:
+        """Look at a PgBouncer, at those in front of a database, or (None) at all, and judge them.
+
+        A console that does not answer is told in the report.
+
+        Raises (through the drive):
+            UsageError: when the inventory has none of that name.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

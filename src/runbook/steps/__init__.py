@@ -21,6 +21,7 @@ _VERBS = (
     "pgbouncer_check",
     "pgbouncer_role",
     "pgbouncer_setup",
+    "pgbouncer_status",
     "query",
     "rolling",
     "script",

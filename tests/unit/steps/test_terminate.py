@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from runbook.adapters.postgres import PostgresDoor
+from runbook.doors import LateJudge
 from runbook.model.effects import (
     Answers,
     AskDatabase,
@@ -56,7 +57,7 @@ _SESSIONS = Question(
 
 
 @dataclass
-class HandMade:
+class HandMade(LateJudge):
     """A judge for whom every idle session of `app` is leaked."""
 
     can_signal: bool = True
