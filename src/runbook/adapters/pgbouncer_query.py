@@ -88,4 +88,3 @@ class ThroughDoor:
         if connect.password is not None:
             settings["password"] = resolve(connect.password)
         return Wire.open(door, settings, effect.timeout_s)
-

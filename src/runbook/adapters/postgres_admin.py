@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 _LOOK_TIMEOUT_S = 5.0
 #: Rows of one look that come back.
 _MOST_ROWS = 1000
-_IS_SUPER = (
-    "SELECT rolsuper AS super FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
-)
+_IS_SUPER = "SELECT rolsuper AS super FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
 _KEPT = "SELECT rolpassword AS kept FROM pg_catalog.pg_authid WHERE rolname = %(role)s"
 #: What a server must not write down of a statement that has a password's stand-in in it.
 _UNWRITTEN = (

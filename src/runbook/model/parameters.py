@@ -89,6 +89,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "hosts": _name,
     "host": _name,
     "service": _name,
+    "services": _several(_name),
     "database": _name,
     "unit": _unit,
     "duration": _duration_text,
@@ -220,10 +221,11 @@ def _size(spec: Parameter, value: Any, bound: Any) -> float:
 
 
 def _check_names(name: str, spec: Parameter, value: Any, fleet: Fleet) -> None:
-    looks: Mapping[str, Callable[[str], object]] = {
+    looks: Mapping[str, Callable[[Any], object]] = {
         "hosts": fleet.select,
         "host": fleet.host,
         "service": fleet.service,
+        "services": lambda names: [fleet.service(each) for each in names],
         "database": fleet.database,
     }
     if spec.type not in looks:

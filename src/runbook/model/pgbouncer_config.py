@@ -109,7 +109,9 @@ def sizes(
     fair = budget.left // pairs - reserve
     if fair < 1:
         of = "" if pairs == 1 else f", over {pairs} pairs of database and role"
-        raise NoRoom(f"no room for a pool: {told}{of}" + (f", {reserve} in reserve" * bool(reserve)))
+        raise NoRoom(
+            f"no room for a pool: {told}{of}" + (f", {reserve} in reserve" * bool(reserve))
+        )
     warnings = []
     over = "" if pairs == 1 else f", over {pairs} pairs of database and role"
     because = f"{told}{over}" + (f", less {reserve} in reserve" if reserve else "")
@@ -330,7 +332,9 @@ _TIMES: tuple[_Setting, ...] = (
         "server_connect_timeout", 5, "a server that does not answer is told soon; the default is 15"
     ),
     _Setting(
-        "server_login_retry", 3, "after a refused login the next try; with 15 recovery takes as long"
+        "server_login_retry",
+        3,
+        "after a refused login the next try; with 15 recovery takes as long",
     ),
     _Setting(
         "query_wait_timeout",
@@ -374,9 +378,7 @@ def auth_file(auth_user: str, admin: str) -> AuthFile:
     for role in roles:
         if re.search(r"[\r\n\0]", role):
             raise ValueError(f"{role!r} is of several lines")
-    lines = (
-        '"{}" "{}"\n'.format(role.replace('"', '""'), mark) for mark, role in marks.items()
-    )
+    lines = ('"{}" "{}"\n'.format(role.replace('"', '""'), mark) for mark, role in marks.items())
     return AuthFile(content="".join(lines), marks=marks)
 
 

@@ -24,6 +24,7 @@ ParameterType = Literal[
     "host",
     "unit",
     "service",
+    "services",
     "database",
     "enum",
 ]

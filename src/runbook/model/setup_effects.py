@@ -58,7 +58,9 @@ class PutSecretFile(PutFile):
         # slots: a dataclass of its own, for which super() without words finds no class.
         lines = PutFile.footprint(self)
         return frozenset(
-            f"{line} with {filled}" if line.startswith(f"{self.host}: ") and "write" in line else line
+            f"{line} with {filled}"
+            if line.startswith(f"{self.host}: ") and "write" in line
+            else line
             for line in lines
         )
 

@@ -19,6 +19,8 @@ _VERBS = (
     "notify",
     "pause",
     "pgbouncer_check",
+    "pgbouncer_moved",
+    "pgbouncer_retire",
     "pgbouncer_role",
     "pgbouncer_setup",
     "pgbouncer_status",

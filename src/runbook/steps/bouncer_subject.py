@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from runbook.model.application_name import as_server_keeps
-from runbook.model.document import nearest
+from runbook.model.bouncer_place import clients_of, server_behind
 from runbook.model.effects import CommandOutcome, Drive, ReadCommand, ReadSql, ask
 from runbook.model.errors import UsageError
 from runbook.model.fleet import Fleet, ResolvedHost
@@ -73,16 +73,7 @@ class Bouncer:
     @property
     def upstream(self) -> tuple[str, int]:
         """Return address and port by which it reaches PostgreSQL."""
-        connect = self.database.connect
-        return self.entry.upstream or connect.host, self.upstream_port
-
-    @property
-    def upstream_port(self) -> int:
-        """Return PostgreSQL's own port where its host's address is another one than ours."""
-        local = self.database.local
-        if self.entry.upstream is not None:
-            return local.port if local is not None else 5432
-        return self.database.connect.port
+        return server_behind(self.name, self.fleet)
 
     @property
     def auth_file(self) -> str:
@@ -95,36 +86,6 @@ class Bouncer:
         return f"/etc/systemd/system/{self.entry.unit}.d/runbook.conf"
 
 
-def find(name: str, fleet: Fleet) -> PgBouncer:
-    """Return an entry of `pgbouncers`.
-
-    Raises:
-        UsageError: when there is none of that name.
-    """
-    entries = fleet.inventory.pgbouncers
-    if name not in entries:
-        near = nearest(name, list(entries))
-        listing = ", ".join(entries) or "none"
-        hint = f"did you mean {near!r}?" if near else f"{fleet.source} has: {listing}"
-        raise UsageError(f"{fleet.source} has no PgBouncer named {name!r}", hint=hint)
-    return entries[name]
-
-
-def clients_of(name: str, fleet: Fleet) -> tuple[str, int]:
-    """Return address and port by which app servers reach a PgBouncer.
-
-    Raises:
-        UsageError: when the inventory does not say where it is.
-    """
-    entry = find(name, fleet)
-    address = entry.clients or entry.address
-    if address is None and entry.host is not None:
-        address = fleet.host(entry.host).address
-    if address is None:
-        raise UsageError(f"pgbouncers.{name}: where do app servers reach it?", hint="add `clients`")
-    return address, entry.client_port or entry.port
-
-
 def bouncer_of(args: BouncerArgs, fleet: Fleet, *, auth: bool = True) -> Bouncer:
     """Return what a verb is about.
 
@@ -132,7 +93,7 @@ def bouncer_of(args: BouncerArgs, fleet: Fleet, *, auth: bool = True) -> Bouncer
         UsageError: for a name that the inventory does not have, and a key that is missing.
     """
     name = args.pgbouncer
-    entry = find(name, fleet)
+    entry = fleet.pgbouncer(name)
     if entry.host is None:
         raise UsageError(
             f"pgbouncers.{name} names no host to set it up on",
@@ -212,8 +173,9 @@ def survey(args: BouncerArgs, bouncer: Bouncer) -> Drive[Survey]:
     told: CommandOutcome = yield from ask(
         ReadCommand(host=bouncer.host.name, argv=("sh", "-c", _VERSION), timeout_s=30.0)
     )
-    names = _applications(bouncer, int(limits["version"]))
-    theirs = [row for row in users if _belongs(row, names, bouncer)]
+    by_host = applications_by_host(bouncer, int(limits["version"]))
+    names = frozenset(name for own in by_host.values() for name in own)
+    theirs = [row for row in users if belongs(row, names, bouncer)]
     found = tuple(sorted({str(row["dbname"]) for row in theirs}))
     given = words(args.databases)
     databases, why = given, "as given"
@@ -231,18 +193,21 @@ def survey(args: BouncerArgs, bouncer: Bouncer) -> Drive[Survey]:
     )
 
 
-def _applications(bouncer: Bouncer, version: int) -> frozenset[str]:
-    """Return the application names of all services' hosts, as the server shows them."""
+def applications_by_host(bouncer: Bouncer, version: int = 0) -> dict[str, frozenset[str]]:
+    """Return the application names on each app server; none where a service declares none."""
     fleet = bouncer.fleet
-    return frozenset(
-        as_server_keeps(fleet.expand(service.application_name, fleet.host(host)), version)
-        for service in bouncer.services.values()
-        if service.application_name is not None
-        for host in fleet.whole(service.hosts)
-    )
+    names: dict[str, frozenset[str]] = {}
+    for service in bouncer.services.values():
+        for host in fleet.whole(service.hosts):
+            own = names.get(host, frozenset())
+            if service.application_name is not None:
+                name = fleet.expand(service.application_name, fleet.host(host))
+                own |= {name, as_server_keeps(name, version)}
+            names[host] = own
+    return names
 
 
-def _belongs(row: Mapping[str, Any], names: frozenset[str], bouncer: Bouncer) -> bool:
+def belongs(row: Mapping[str, Any], names: frozenset[str], bouncer: Bouncer) -> bool:
     """Whether a session is of one of the services: by its role, else by its name."""
     if any(service.role == row["role"] for service in bouncer.services.values()):
         return True

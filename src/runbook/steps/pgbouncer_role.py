@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from runbook.model.effects import Drive, ask
+from pydantic import Field
+
+from runbook.model.effects import Drive, ReadSql, ask
 from runbook.model.errors import CommandFailed, ConnectionLost, NotStarted
 from runbook.model.fleet import Fleet
 from runbook.model.pgbouncer_auth import (
@@ -14,6 +17,8 @@ from runbook.model.pgbouncer_auth import (
     SCHEMA,
     VERIFIER,
     AuthSeen,
+    drop_function,
+    drop_role,
     make_function,
     make_role,
 )
@@ -23,31 +28,40 @@ from runbook.model.setup_effects import AdminLook, AdminSql, Hole, PasswordFits
 from runbook.model.step import StepContext, StepType
 from runbook.steps.bouncer_subject import Bouncer, BouncerArgs, Survey, bouncer_of, survey
 
+_DATABASES = """\
+SELECT datname::pg_catalog.text AS dbname FROM pg_catalog.pg_database
+ WHERE datallowconn AND NOT datistemplate ORDER BY 1"""
+
 
 class PgBouncerRoleArgs(BouncerArgs):
-    """For which PgBouncer."""
+    """For which PgBouncer, and whether it shall be there."""
+
+    absent: bool = Field(False, description="take role and function away, when they are there")
 
 
 def prepare(args: PgBouncerRoleArgs, ctx: StepContext) -> Drive[Result]:
     """Look what of it there is, as a superuser, and show what is missing."""
     bouncer = bouncer_of(args, ctx.fleet)
-    places = where((yield from survey(args, bouncer)), bouncer)
+    if args.absent:
+        places = yield from _everywhere(bouncer)
+    else:
+        places = where((yield from survey(args, bouncer)), bouncer)
     seen = yield from _look(bouncer, places)
     for each in seen:
         problem = each.problem(bouncer.auth.user)
         if problem is not None:
             why, hint = problem
             return Result(status="refused", summary=f"nothing was changed: {why}", hint=hint)
-    changes = _changes(bouncer, seen)
+    changes = _changes(args, bouncer, seen)
     touches = sorted({line for change in changes for line in change.footprint()})
-    summary = "; ".join(change.sentence() for change in changes) or _nothing(bouncer, places)
+    summary = "; ".join(change.sentence() for change in changes) or _nothing(args, bouncer, places)
     return Result(
         status="ok",
         summary=summary,
         touches=tuple(touches),
         data={"databases": list(places)},
         not_exercised=("whether the server's pg_hba.conf lets PgBouncer's host in",)
-        if changes
+        if changes and not args.absent
         else (),
     )
 
@@ -57,7 +71,7 @@ def act(args: PgBouncerRoleArgs, ctx: StepContext) -> Drive[Result]:
     bouncer = bouncer_of(args, ctx.fleet)
     places = tuple(ctx.given["prepared"]["databases"])
     seen = yield from _look(bouncer, places)
-    changes = _changes(bouncer, seen)
+    changes = _changes(args, bouncer, seen)
     try:
         for change in changes:
             yield from ask(change)
@@ -70,7 +84,7 @@ def act(args: PgBouncerRoleArgs, ctx: StepContext) -> Drive[Result]:
     touches = sorted({line for change in changes for line in change.footprint()})
     return Result(
         status="ok",
-        summary=done or _nothing(bouncer, places),
+        summary=done or _nothing(args, bouncer, places),
         data={"changed": bool(changes), "databases": list(places), "role": bouncer.auth.user},
         touches=tuple(touches),
     )
@@ -110,41 +124,71 @@ def _hole(bouncer: Bouncer) -> Hole:
     return Hole(secret=bouncer.auth.password, where=where_found)
 
 
-def _changes(bouncer: Bouncer, seen: tuple[AuthSeen, ...]) -> list[AdminSql]:
-    role, database = bouncer.auth.user, bouncer.entry.database
-    changes = []
-    first = seen[0]
-    if not (first.row["role"] and first.row["login"] and first.password_fits):
-        said = f"{'give' if first.row['role'] else 'make'} role {role}"
-        said += " its password" if first.row["role"] else " (may log in, and nothing else)"
-        changes.append(
-            AdminSql(
-                database=database,
-                dbname=first.dbname,
-                statements=(make_role(role, exists=bool(first.row["role"])),),
-                shown=(f"{said}, from pgbouncers.{bouncer.name}.auth.password",),
-                holes={VERIFIER: _hole(bouncer)},
-            )
+def _everywhere(bouncer: Bouncer) -> Drive[tuple[str, ...]]:
+    """Return every database that can be logged in to: the role cannot go while one needs it."""
+    look = ReadSql(database=bouncer.entry.database, sql=_DATABASES)
+    rows = (yield from ask(look)).rows
+    return tuple(str(row["dbname"]) for row in rows)
+
+
+def _changes(
+    args: PgBouncerRoleArgs, bouncer: Bouncer, seen: tuple[AuthSeen, ...]
+) -> list[AdminSql]:
+    return list(_gone(bouncer, seen) if args.absent else _there(bouncer, seen))
+
+
+def _there(bouncer: Bouncer, seen: tuple[AuthSeen, ...]) -> Iterator[AdminSql]:
+    role, database, first = bouncer.auth.user, bouncer.entry.database, seen[0]
+    exists = bool(first.row["role"])
+    if not (exists and first.row["login"] and first.password_fits):
+        said = f"give role {role} its password"
+        if not exists:
+            said = f"make role {role}, which may log in and nothing else, with the password"
+        yield AdminSql(
+            database=database,
+            dbname=first.dbname,
+            statements=(make_role(role, exists=exists),),
+            shown=(f"{said} that pgbouncers.{bouncer.name}.auth.password leads to",),
+            holes={VERIFIER: _hole(bouncer)},
         )
+    function = (
+        f"make function {SCHEMA}.{FUNCTION}, which tells {role} alone the SCRAM secret of a login"
+        " that is no superuser"
+    )
     for each in seen:
-        if each.function_sound:
-            continue
-        changes.append(
-            AdminSql(
+        if not each.function_sound:
+            yield AdminSql(
                 database=database,
                 dbname=each.dbname,
                 statements=make_function(role, schema_exists=bool(each.row["schema"])),
-                shown=(
-                    f"make function {SCHEMA}.{FUNCTION}, which tells {role} alone the SCRAM secret"
-                    " of a login that is no superuser",
-                ),
+                shown=(function,),
             )
+
+
+def _gone(bouncer: Bouncer, seen: tuple[AuthSeen, ...]) -> Iterator[AdminSql]:
+    role, database = bouncer.auth.user, bouncer.entry.database
+    for each in seen:
+        if each.row["schema"]:
+            yield AdminSql(
+                database=database,
+                dbname=each.dbname,
+                statements=drop_function(),
+                shown=(f"drop function {SCHEMA}.{FUNCTION} and its schema",),
+            )
+    if seen[0].row["role"]:
+        yield AdminSql(
+            database=database,
+            dbname=seen[0].dbname,
+            statements=(drop_role(role),),
+            shown=(f"drop role {role}",),
         )
-    return changes
 
 
-def _nothing(bouncer: Bouncer, places: tuple[str, ...]) -> str:
-    return f"role {bouncer.auth.user} and its function in {', '.join(places)} are there already"
+def _nothing(args: PgBouncerRoleArgs, bouncer: Bouncer, places: tuple[str, ...]) -> str:
+    role = bouncer.auth.user
+    if args.absent:
+        return f"there is no role {role} and no function of it"
+    return f"role {role} and its function in {', '.join(places)} are there already"
 
 
 def _targets(args: PgBouncerRoleArgs, fleet: Fleet) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import Field
@@ -13,13 +12,11 @@ from runbook.model.effects import (
     AskPgBouncer,
     Change,
     ChangeCommand,
-    CommandOutcome,
     Drive,
     Now,
     PutFile,
     ReadCommand,
     RestartUnit,
-    Say,
     ShowUnit,
     Sleep,
     ask,
@@ -28,26 +25,26 @@ from runbook.model.errors import CommandFailed, ConnectionLost, DoorError, NotSt
 from runbook.model.fleet import Fleet
 from runbook.model.host_files import sha256
 from runbook.model.pgbouncer_config import (
-    Budget,
-    NoRoom,
-    Sizes,
     Wish,
     auth_file,
     config_text,
-    differences,
     dropin_text,
-    knows_auth_dbname,
-    sizes,
-    whose,
-    written_for,
 )
-from runbook.model.pgbouncer_host import PACKAGE, HostSeen, look_argv, parse_look
+from runbook.model.pgbouncer_host import PACKAGE, HostSeen
 from runbook.model.plan import Result
 from runbook.model.setup_effects import FilledDigest, Hole, PutSecretFile
 from runbook.model.step import StepContext, StepType
 from runbook.model.systemd import SYSTEMCTL
-from runbook.model.units import amount_ceil
-from runbook.steps.bouncer_subject import Bouncer, BouncerArgs, Survey, bouncer_of, survey
+from runbook.steps.bouncer_host import (
+    CannotSetUp,
+    command,
+    look_at,
+    made,
+    refuse,
+    refuse_theirs,
+)
+from runbook.steps.bouncer_subject import Bouncer, BouncerArgs, bouncer_of, survey
+from runbook.steps.bouncer_wish import frozen, thawed, wish_of
 from runbook.steps.file_args import backup_of
 from runbook.steps.file_diff import shown_diff
 from runbook.steps.service_manager import on_host
@@ -87,14 +84,6 @@ class PgBouncerSetupArgs(BouncerArgs):
     )
 
 
-class _No(Exception):
-    """It cannot be set up, and nothing was changed; the result says why."""
-
-    def __init__(self, summary: str, hint: str = "") -> None:
-        super().__init__(summary)
-        self.result = Result(status="refused", summary=summary, hint=hint)
-
-
 # ---- prepare -------------------------------------------------------------------------------
 
 
@@ -103,12 +92,14 @@ def prepare(args: PgBouncerSetupArgs, ctx: StepContext) -> Drive[Result]:
     bouncer = bouncer_of(args, ctx.fleet)
     try:
         told = yield from survey(args, bouncer)
-        seen = yield from _look(bouncer)
-        _refuse(bouncer, args, seen)
-        wish = _wish(bouncer, args, told, seen)
-    except _No as no:
+        seen = yield from look_at(bouncer)
+        refuse(bouncer, seen)
+        wish = wish_of(bouncer, args.mode, told, seen)
+        text = config_text(wish)
+        if not args.overwrite:
+            refuse_theirs(bouncer, seen, text)
+    except CannotSetUp as no:
         return no.result
-    text = config_text(wish)
     wanted = yield from _wanted(bouncer, wish, seen)
     changes = [*_package(bouncer, seen), *wanted.changes(ctx, fresh=not seen.installed)]
     touches = sorted({line for change in changes for line in change.footprint()})
@@ -118,7 +109,7 @@ def prepare(args: PgBouncerSetupArgs, ctx: StepContext) -> Drive[Result]:
         summary=_summary(bouncer, wish, seen, changes),
         touches=tuple(touches),
         data={
-            "wish": _frozen(wish),
+            "wish": frozen(wish),
             "installed": seen.installed,
             "because": {"pool": wish.sizes.because_pool, "clients": wish.sizes.because_clients},
             "databases": list(wish.databases),
@@ -141,9 +132,7 @@ def _clients_warning(bouncer: Bouncer, seen: HostSeen, changes: list[Change[Any]
     return []
 
 
-def _summary(
-    bouncer: Bouncer, wish: Wish, seen: HostSeen, changes: list[Change[Any]]
-) -> str:
+def _summary(bouncer: Bouncer, wish: Wish, seen: HostSeen, changes: list[Change[Any]]) -> str:
     version = ".".join(map(str, wish.version))
     if not changes:
         return f"PgBouncer {version} runs on {bouncer.host.name} as it shall: nothing to do"
@@ -156,217 +145,7 @@ def _summary(
     )
 
 
-def _look(bouncer: Bouncer) -> Drive[HostSeen]:
-    entry, tls = bouncer.entry, bouncer.entry.tls
-    readable = [path for path in (_server_ca(bouncer),) if path]
-    readable += [p for p in (tls.cert_file, tls.key_file, tls.ca_file) if p] if tls else []
-    argv = look_argv(
-        entry.unit, entry.config, bouncer.auth_file, bouncer.dropin, bouncer.listens, tuple(readable)
-    )
-    outcome: CommandOutcome = yield from ask(
-        ReadCommand(
-            host=bouncer.host.name,
-            argv=argv,
-            timeout_s=_LOOK_S,
-            sudo=bouncer.host.sudo,
-            keep_bytes=1024 * 1024,
-        )
-    )
-    seen = parse_look(outcome.stdout)
-    if seen is None or not seen.root:
-        said = visible(outcome.stderr.strip().rpartition("\n")[2]) or "it is not root who looked"
-        user = bouncer.host.ssh.user or "USER"
-        raise _No(
-            f"{bouncer.host.name} could not be looked at as root: {said}",
-            f"for as long as this takes, in sudoers there: {user} ALL=(root) NOPASSWD: ALL",
-        )
-    return seen
-
-
-def _refuse(bouncer: Bouncer, args: PgBouncerSetupArgs, seen: HostSeen) -> None:
-    """Refuse what no step of ours may touch, each with how to go on."""
-    entry, host = bouncer.entry, bouncer.host.name
-    if not seen.said.get("systemd"):
-        raise _No(f"{host} has no systemd", "PgBouncer is set up as a unit of systemd's")
-    if not seen.installed:
-        _refuse_package(bouncer, seen)
-    elif seen.said.get("LoadState") == "not-found":
-        raise _No(
-            f"{host} has a pgbouncer, and no unit {entry.unit}",
-            f"name its unit in pgbouncers.{bouncer.name}.unit",
-        )
-    _refuse_port(bouncer, seen)
-    if seen.masked:
-        raise _No(
-            f"{entry.unit} on {host} is masked: somebody does not want it to run",
-            f"ask why; then: {on_host(bouncer.host, ('sudo', 'systemctl', 'unmask', entry.unit))}",
-        )
-    if seen.unreadable:
-        raise _No(
-            f"on {host}: {'; '.join(seen.unreadable)}",
-            f"pgbouncers.{bouncer.name}.tls and the database's connect.sslrootcert name files that"
-            " PgBouncer itself has to read",
-        )
-    for name in ("config", "auth", "dropin"):
-        if getattr(seen, name).kind in {"link", "other"}:
-            raise _No(f"on {host}: {_path(bouncer, name)} is no regular file", "look what it is")
-    if not args.overwrite:
-        _refuse_theirs(bouncer, seen)
-
-
-def _path(bouncer: Bouncer, name: str) -> str:
-    paths = {"config": bouncer.entry.config, "auth": bouncer.auth_file, "dropin": bouncer.dropin}
-    return paths[name]
-
-
-def _refuse_package(bouncer: Bouncer, seen: HostSeen) -> None:
-    host = bouncer.host.name
-    if seen.said.get("apt") != "yes":
-        raise _No(
-            f"{host} has no pgbouncer, and no apt to install it with",
-            f"install it by the host's own means, leave it stopped, and run this again: its version"
-            f" and unit are looked at ({bouncer.entry.unit})",
-        )
-    simulated = seen.said.get("simulated", "")
-    if simulated != "ok":
-        why = visible(simulated.removeprefix("no: ")) or "apt has no candidate"
-        raise _No(
-            f"{PACKAGE} cannot be installed on {host}: {why}",
-            "where the lists are old: sudo apt-get update. Without a way to Debian's archive: bring"
-            f" the package (apt-get download {PACKAGE} libevent-2.1-7 on a machine of the same"
-            f" release), then sudo apt-get install ./{PACKAGE}_*.deb ./libevent*.deb; or name a"
-            " mirror of your own in /etc/apt/sources.list.d. Then run this again",
-        )
-
-
-def _refuse_port(bouncer: Bouncer, seen: HostSeen) -> None:
-    listener, entry = seen.listener, bouncer.entry
-    if listener is None:
-        return
-    name, pid = listener
-    if str(pid) == seen.said.get("MainPID") and pid:
-        return
-    who = f"{name} (pid {pid})" if pid else name
-    raise _No(
-        f"port {bouncer.listens} on {bouncer.host.name} is taken by {who}, which is not {entry.unit}",
-        f"give pgbouncers.{bouncer.name} another port, or a `unit` and a `config` where that is the"
-        " PgBouncer that is meant",
-    )
-
-
-def _refuse_theirs(bouncer: Bouncer, seen: HostSeen) -> None:
-    entry, host = bouncer.entry, bouncer.host.name
-    kind = whose(seen.text)
-    if seen.pristine or (kind == "ours" and written_for(seen.text) == bouncer.name):
-        return
-    if kind == "ours":
-        other = written_for(seen.text)
-        raise _No(
-            f"{entry.config} on {host} was written for pgbouncers.{other}",
-            "two PgBouncers on one host need a config, a unit and a port of their own each",
-        )
-    if kind == "edited":
-        raise _No(
-            f"{entry.config} on {host} was changed by hand since it was written",
-            f"take the change over into the inventory, or give it up: -p overwrite=true replaces"
-            f" the file, and keeps it beside the new one",
-        )
-    raise _No(
-        f"there is a PgBouncer on {host} already, configured by somebody else ({entry.config})",
-        "nothing was changed. To use it as it is: declare it in the inventory, and move the services"
-        " with `rolling` and its url. To have this one take its place: -p overwrite=true, which"
-        " keeps the old file beside the new one",
-    )
-
-
 # ---- what it shall be ----------------------------------------------------------------------
-
-
-def _wish(bouncer: Bouncer, args: PgBouncerSetupArgs, told: Survey, seen: HostSeen) -> Wish:
-    entry, connect = bouncer.entry, bouncer.database.connect
-    version = seen.version or told.version
-    if version is None:
-        raise _No(f"the version of PgBouncer on {bouncer.host.name} could not be told")
-    address, port = bouncer.upstream
-    return Wish(
-        name=bouncer.name,
-        version=version,
-        mode=args.mode or entry.pool.mode or "transaction",
-        databases=told.databases,
-        upstream=address,
-        upstream_port=port,
-        listen_port=bouncer.listens,
-        sizes=_sizes(bouncer, told),
-        auth_user=bouncer.auth.user,
-        auth_file=bouncer.auth_file,
-        admin=entry.admin.user,
-        server_tls=connect.sslmode,
-        server_ca=_server_ca(bouncer),
-        tls=entry.tls,
-        auth_dbname=connect.dbname if knows_auth_dbname(version) else None,
-    )
-
-
-def _server_ca(bouncer: Bouncer) -> str | None:
-    connect = bouncer.database.connect
-    verifies = connect.sslmode in {"verify-ca", "verify-full"}
-    return connect.sslrootcert if verifies else None
-
-
-def _sizes(bouncer: Bouncer, told: Survey) -> Sizes:
-    budget, pool = bouncer.database.budget, bouncer.entry.pool
-    all_services = bouncer.fleet.services_of(bouncer.entry.database)
-    outside = [s for name, s in all_services.items() if name not in bouncer.services]
-    room = Budget(
-        usable=told.usable,
-        direct=budget.direct,
-        reserve=amount_ceil(budget.reserve, told.usable),
-        others=sum(_declared(bouncer, service) or 0 for service in outside),
-        databases=len(told.databases),
-        roles=max(1, len(told.roles)),
-    )
-    try:
-        return sizes(
-            room,
-            size=pool.size,
-            reserve=pool.reserve,
-            clients=pool.max_client_conn,
-            declared=[_declared(bouncer, service) for service in bouncer.services.values()],
-        )
-    except NoRoom as error:
-        raise _No(
-            str(error),
-            f"databases.{bouncer.entry.database}.budget says what is kept back; `runbook pool plan"
-            f" {bouncer.entry.database}` shows who has the rest",
-        ) from None
-
-
-def _declared(bouncer: Bouncer, service: Any) -> int | None:
-    """Return what a service's hosts may open in all; None where it declares no pool."""
-    if service.pool is None:
-        return None
-    hosts = max(len(bouncer.fleet.whole(service.hosts)), service.pool.scales_to or 0)
-    return int(hosts * service.pool.budget)
-
-
-def _frozen(wish: Wish) -> dict[str, Any]:
-    """Return what `act` makes the same file of; the rest is in the inventory."""
-    kept = asdict(wish)
-    kept.pop("tls")
-    return kept
-
-
-def _thawed(bouncer: Bouncer, kept: dict[str, Any]) -> Wish:
-    sizes_kept = {**kept["sizes"], "warnings": tuple(kept["sizes"]["warnings"])}
-    return Wish(
-        **{
-            **kept,
-            "version": tuple(kept["version"]),
-            "databases": tuple(kept["databases"]),
-            "sizes": Sizes(**sizes_kept),
-            "tls": bouncer.entry.tls,
-        }
-    )
 
 
 class _Wanted:
@@ -439,12 +218,6 @@ class _Wanted:
         return command(self.bouncer, *argv, timeout_s=timeout_s)
 
 
-def command(bouncer: Bouncer, *argv: str, timeout_s: float = 60.0) -> ChangeCommand:
-    """Return a command on PgBouncer's host, as root."""
-    host = bouncer.host
-    return ChangeCommand(host=host.name, argv=argv, timeout_s=timeout_s, sudo=host.sudo)
-
-
 def _wanted(bouncer: Bouncer, wish: Wish, seen: HostSeen) -> Drive[_Wanted]:
     content = auth_file(bouncer.auth.user, bouncer.entry.admin.user).content
     digest = yield from ask(FilledDigest(content=content, holes=holes(bouncer)))
@@ -486,30 +259,27 @@ def act(args: PgBouncerSetupArgs, ctx: StepContext) -> Drive[Result]:
     """Do what is missing, in order; then see it run, and hear its console."""
     bouncer = bouncer_of(args, ctx.fleet)
     prepared = ctx.given["prepared"]
-    wish = _thawed(bouncer, prepared["wish"])
+    wish = thawed(bouncer, prepared["wish"])
     done: list[str] = []
     try:
         seen = yield from _install(bouncer, prepared, done)
         wanted = yield from _wanted(bouncer, wish, seen)
         for change in wanted.changes(ctx):
-            yield from _do(change, done)
+            yield from made(change, done)
         yield from _await(bouncer)
-    except _No as no:
-        failed = "failed" if done else "refused"
+    except CannotSetUp as no:
         return Result(
             status="failed",
             summary=no.result.summary,
             hint=no.result.hint,
-            data={"done": done, "kind": failed},
+            data={"done": done},
             by_hand=_by_hand(bouncer),
         )
     except NotStarted as error:
         return Result(status="failed", summary=error.message, hint=error.hint or "")
     except (ConnectionLost, CommandFailed) as error:
         hint = f"run it again, it looks first. {error.hint or ''}".strip()
-        return Result(
-            status="unknown", summary=error.message, hint=hint, by_hand=_by_hand(bouncer)
-        )
+        return Result(status="unknown", summary=error.message, hint=hint, by_hand=_by_hand(bouncer))
     version = ".".join(map(str, wish.version))
     summary = f"PgBouncer {version} answers on port {wish.listen_port} of {bouncer.host.name}"
     return Result(
@@ -535,17 +305,17 @@ def _by_hand(bouncer: Bouncer) -> tuple[str, ...]:
 
 def _install(bouncer: Bouncer, prepared: dict[str, Any], done: list[str]) -> Drive[HostSeen]:
     """Have the package there, with the unit not masked by us any more."""
-    seen = yield from _look(bouncer)
+    seen = yield from look_at(bouncer)
     if prepared["installed"]:
         return seen
     mask, install, unmask = _package(bouncer, _without_package(seen))
     if not seen.installed:
         for change in (mask, install):
-            yield from _do(change, done)
-        seen = yield from _look(bouncer)
+            yield from made(change, done)
+        seen = yield from look_at(bouncer)
     if seen.masked:
-        yield from _do(unmask, done)
-        seen = yield from _look(bouncer)
+        yield from made(unmask, done)
+        seen = yield from look_at(bouncer)
     return seen
 
 
@@ -555,20 +325,11 @@ def _without_package(seen: HostSeen) -> HostSeen:
     return replace(seen, said={**seen.said, "binary": ""})
 
 
-def _do(change: Change[Any], done: list[str]) -> Drive[None]:
-    yield from ask(Say(stage="setting up", text=change.sentence()))
-    outcome: CommandOutcome = yield from ask(change)
-    if outcome.exit_code != 0:
-        said = visible(" ".join((outcome.stderr or outcome.stdout).split()))[-300:]
-        raise _No(f"{change.sentence()}: exit code {outcome.exit_code}: {said}", "look at the host")
-    done.append(change.sentence())
-
-
 def _await(bouncer: Bouncer) -> Drive[None]:
     """Return once it runs as one process and its console answers.
 
     Raises:
-        _No: it does not, in time; the last words say why.
+        CannotSetUp: it does not, in time; the last words say why.
     """
     entry, host = bouncer.entry, bouncer.host.name
     deadline = (yield from ask(Now())) + _ANSWERS_WITHIN_S
@@ -587,7 +348,10 @@ def _await(bouncer: Bouncer) -> Drive[None]:
                 return
         if at >= deadline or unit["ActiveState"] == "failed":
             said = yield from _last_words(bouncer)
-            raise _No(f"PgBouncer on {host} does not work: {why}{said}", "nothing was moved to it")
+            raise CannotSetUp(
+                f"PgBouncer on {host} does not work: {why}{said}",
+                "nothing was moved to it",
+            )
         yield from ask(Sleep(seconds=_TICK_S))
 
 
