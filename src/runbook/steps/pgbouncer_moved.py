@@ -43,7 +43,7 @@ SELECT pid, usename::pg_catalog.text AS role, application_name AS application,
 class PgBouncerMovedArgs(BouncerArgs):
     """Whose sessions are looked for, and what they were before."""
 
-    before: str | None = Field(
+    before: int | str | None = Field(
         None, description="client connections of the server before, for the comparison"
     )
     within: Duration = Field(30.0, description="how long the old sessions may take to go")
@@ -67,7 +67,7 @@ def act(args: PgBouncerMovedArgs, ctx: StepContext) -> Drive[Result]:
             yield from ask(Say(stage="proving", text="waiting for the old sessions to go"))
             told = True
         yield from ask(Sleep(seconds=_TICK_S))
-    seen["before"] = int(args.before) if args.before and args.before.isdigit() else None
+    seen["before"] = int(str(args.before)) if str(args.before).isdigit() else None
     return _result(bouncer, seen, missing)
 
 

@@ -23,6 +23,11 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
 
 
+def _none_when_empty(value: object) -> object:
+    """A playbook's parameter that was not given is "" where its conditions ask for it."""
+    return None if value == "" else value  # noqa: PLC1901 - 0 is no text
+
+
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
 
 Amounts = Annotated[tuple[Amount, ...], BeforeValidator(_listed), Field(min_length=1)]
@@ -65,7 +70,7 @@ class RollingArgs(Closed):
     url: LedTo | None = Field(
         None, description="host and port that each host's connection string is led to"
     )
-    restore: RunId | None = Field(
+    restore: Annotated[RunId | None, BeforeValidator(_none_when_empty)] = Field(
         None, description="a run's id: each host's settings as they were before that run"
     )
 
