@@ -115,7 +115,7 @@ class AdminDoor:
         raise DatabaseLogin(
             f"no door leads into {database}, database {dbname}, as a superuser: {told}",
             hint=f"give databases.{database} an `admin` (a superuser), or `local` (its socket, over"
-            " SSH); where nobody is a superuser, as on a managed service, its own pooler is the way",
+            " SSH); a managed service, where nobody is a superuser, has a pooler of its own",
         )
 
     def _ladder(self, database: str, dbname: str) -> Ladder:

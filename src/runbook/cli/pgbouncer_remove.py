@@ -16,7 +16,7 @@ from runbook.cli.pgbouncer_introduce import behind
     "--service",
     "services",
     multiple=True,
-    help="Lead back this service alone; may be given several times. PgBouncer goes on for the rest.",
+    help="Lead back this service alone, and leave PgBouncer running; may be given several times.",
 )
 @click.option(
     "--run",

@@ -30,8 +30,15 @@ AUTH_QUERY = f"SELECT uname, phash FROM {SCHEMA}.{FUNCTION}($1)"  # noqa: S608 -
 
 _SIGNATURE = f"{SCHEMA}.{FUNCTION}(pg_catalog.text)"
 
+_CREATE = (
+    f"CREATE FUNCTION {SCHEMA}.{FUNCTION}(IN i_username pg_catalog.text,"
+    " OUT uname pg_catalog.text, OUT phash pg_catalog.text) RETURNS record"
+    " LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+    f" AS $runbook${BODY}$runbook$"
+)
+
 #: One row: the role as it is, and what of the rest is as it should be.
-LOOK = f"""\
+LOOK = """\
 SELECT pg_catalog.pg_is_in_recovery() AS standby,
        r.oid IS NOT NULL AS role,
        COALESCE(r.rolcanlogin, false) AS login,
@@ -50,10 +57,15 @@ SELECT pg_catalog.pg_is_in_recovery() AS standby,
                         pg_catalog.acldefault('f', p.proowner))) AS a), false) AS open_to_others
   FROM (SELECT 1) AS one
   LEFT JOIN pg_catalog.pg_roles AS r ON r.rolname = %(role)s
-  LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = '{SCHEMA}'
+  LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = %(schema)s
   LEFT JOIN pg_catalog.pg_roles AS no ON no.oid = n.nspowner
-  LEFT JOIN pg_catalog.pg_proc AS p ON p.pronamespace = n.oid AND p.proname = '{FUNCTION}'
+  LEFT JOIN pg_catalog.pg_proc AS p ON p.pronamespace = n.oid AND p.proname = %(function)s
   LEFT JOIN pg_catalog.pg_roles AS po ON po.oid = p.proowner"""
+
+
+def look_for(role: str) -> tuple[tuple[str, Any], ...]:
+    """Return the parameters of LOOK."""
+    return (("role", role), ("body", BODY), ("schema", SCHEMA), ("function", FUNCTION))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,10 +113,7 @@ def make_function(role: str, *, schema_exists: bool) -> tuple[str, ...]:
         f"REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC",
         f"GRANT USAGE ON SCHEMA {SCHEMA} TO {name}",
         f"DROP FUNCTION IF EXISTS {_SIGNATURE}",
-        f"CREATE FUNCTION {SCHEMA}.{FUNCTION}(IN i_username pg_catalog.text,"
-        " OUT uname pg_catalog.text, OUT phash pg_catalog.text) RETURNS record"
-        " LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
-        f" AS $runbook${BODY}$runbook$",
+        _CREATE,
         f"REVOKE ALL ON FUNCTION {_SIGNATURE} FROM PUBLIC",
         f"GRANT EXECUTE ON FUNCTION {_SIGNATURE} TO {name}",
     )

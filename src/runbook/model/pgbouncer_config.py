@@ -1,6 +1,6 @@
 """pgbouncer.ini from the pool budget: every value with its reason beside it.
 
-What a version does not know is left out: PgBouncer refuses to start for a key that it does not know.
+What a version does not know is left out: PgBouncer does not start for a key that it does not know.
 Versions as NEWS.md of PgBouncer tells them; 1.18 and 1.24 were tried.
 """
 
@@ -105,23 +105,17 @@ def sizes(
         NoRoom: not even one server connection for each pair of database and role is left.
     """
     pairs = budget.databases * budget.roles
-    told = budget.arithmetic()
+    over = "" if pairs == 1 else f", over {pairs} pairs of database and role"
+    because = budget.arithmetic() + over + (f", less {reserve} in reserve" if reserve else "")
     fair = budget.left // pairs - reserve
     if fair < 1:
-        of = "" if pairs == 1 else f", over {pairs} pairs of database and role"
-        raise NoRoom(
-            f"no room for a pool: {told}{of}" + (f", {reserve} in reserve" * bool(reserve))
-        )
+        raise NoRoom(f"no room for a pool: {because}")
     warnings = []
-    over = "" if pairs == 1 else f", over {pairs} pairs of database and role"
-    because = f"{told}{over}" + (f", less {reserve} in reserve" if reserve else "")
-    if size is not None:
-        because = "as the inventory says"
-        if size > fair:
-            warnings.append(
-                f"pool.size {size} is more than the budget has ({fair}: {told}{over}):"
-                " max_db_connections holds it back"
-            )
+    if size is not None and size > fair:
+        warnings.append(
+            f"pool.size {size} is more than the budget has for each ({fair}: {because});"
+            " max_db_connections holds it back"
+        )
     known = [count for count in declared if count is not None]
     many, why = _clients(known, len(known) < len(declared))
     return Sizes(
@@ -130,7 +124,7 @@ def sizes(
         # One more in each database is auth_query's own.
         per_database=budget.left // budget.databases + 1,
         clients=clients or many,
-        because_pool=because,
+        because_pool=because if size is None else "as the inventory says",
         because_clients="as the inventory says" if clients else why,
         warnings=tuple(warnings),
     )

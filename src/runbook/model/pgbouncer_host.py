@@ -1,7 +1,7 @@
 """A host on which a PgBouncer is to run, as one look at it tells: package, port, unit, files.
 
-The look is POSIX sh with what Debian and its kin have; nothing is installed by it, and it gets every
-value as an argument.
+The look is POSIX sh with what Debian and its kin have; it installs nothing, and gets every value as
+an argument.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ _VERSION = re.compile(r"(?:^|[ :])(\d{1,3})\.(\d{1,3})")
 
 
 def look_argv(
-    unit: str, config: str, auth: str, dropin: str, port: int, readable: tuple[str, ...]
+    unit: str, files: tuple[str, str, str], port: int, readable: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return the command that looks."""
-    return ("sh", "-c", _LOOK, "sh", unit, config, auth, dropin, str(port), *readable)
+    """Return the command that looks; `files` are configuration, auth file and drop-in."""
+    return ("sh", "-c", _LOOK, "sh", unit, *files, str(port), *readable)
 
 
 def version_in(text: str) -> tuple[int, int] | None:

@@ -55,13 +55,10 @@ class PutSecretFile(PutFile):
 
     def footprint(self) -> frozenset[str]:
         filled = ", ".join(sorted(hole.where for hole in self.holes.values()))
-        # slots: a dataclass of its own, for which super() without words finds no class.
+        # A dataclass with slots is a class of its own, which super() alone does not find.
         lines = PutFile.footprint(self)
         return frozenset(
-            f"{line} with {filled}"
-            if line.startswith(f"{self.host}: ") and "write" in line
-            else line
-            for line in lines
+            f"{line} with {filled}" if f"write {self.path} " in line else line for line in lines
         )
 
 

@@ -34,17 +34,16 @@ class CannotSetUp(Exception):
 
 
 def look_at(bouncer: Bouncer) -> Drive[HostSeen]:
+    """Look at the host as root.
+
+    Raises:
+        CannotSetUp: when it is not root who looks, or nothing was told.
+    """
     entry, tls = bouncer.entry, bouncer.entry.tls
     readable = [path for path in (server_ca(bouncer),) if path]
     readable += [p for p in (tls.cert_file, tls.key_file, tls.ca_file) if p] if tls else []
-    argv = look_argv(
-        entry.unit,
-        entry.config,
-        bouncer.auth_file,
-        bouncer.dropin,
-        bouncer.listens,
-        tuple(readable),
-    )
+    files = (entry.config, bouncer.auth_file, bouncer.dropin)
+    argv = look_argv(entry.unit, files, bouncer.listens, tuple(readable))
     outcome: CommandOutcome = yield from ask(
         ReadCommand(
             host=bouncer.host.name,
@@ -91,9 +90,7 @@ def refuse(bouncer: Bouncer, seen: HostSeen) -> None:
         )
     for name in ("config", "auth", "dropin"):
         if getattr(seen, name).kind in {"link", "other"}:
-            raise CannotSetUp(
-                f"on {host}: {_path(bouncer, name)} is no regular file", "look what it is"
-            )
+            raise CannotSetUp(f"on {host}: {_path(bouncer, name)} is no regular file")
 
 
 def _path(bouncer: Bouncer, name: str) -> str:
@@ -129,8 +126,9 @@ def _refuse_port(bouncer: Bouncer, seen: HostSeen) -> None:
     if str(pid) == seen.said.get("MainPID") and pid:
         return
     who = f"{name} (pid {pid})" if pid else name
+    where = f"port {bouncer.listens} on {bouncer.host.name}"
     raise CannotSetUp(
-        f"port {bouncer.listens} on {bouncer.host.name} is taken by {who}, which is not {entry.unit}",
+        f"{where} is taken by {who}, which is not {entry.unit}",
         f"give pgbouncers.{bouncer.name} another port, or a `unit` and a `config` where that is the"
         " PgBouncer that is meant",
     )
@@ -156,9 +154,9 @@ def refuse_theirs(bouncer: Bouncer, seen: HostSeen, ours: str) -> None:
         )
     raise CannotSetUp(
         f"there is a PgBouncer on {host} already, configured by somebody else ({entry.config})",
-        f"{_told(seen.text, ours)}. To use it as it is: runbook run rolling-restart SERVICE with a url"
-        " leads a service to it. To have this configuration take its place: -p overwrite=true, which"
-        " keeps the old file beside the new one",
+        f"{_told(seen.text, ours)}. To use it as it is: a playbook with `rolling` and its url leads"
+        " services to it. To have this configuration in its place: -p overwrite=true, which keeps"
+        " the old file beside the new one",
     )
 
 
@@ -174,18 +172,22 @@ def command(bouncer: Bouncer, *argv: str, timeout_s: float = 60.0) -> ChangeComm
     return ChangeCommand(host=host.name, argv=argv, timeout_s=timeout_s, sudo=host.sudo)
 
 
-def made(change: Change[Any], done: list[str]) -> Drive[None]:
-    yield from ask(Say(stage="setting up", text=change.sentence()))
+def made(change: Change[Any], done: list[str], stage: str = "setting up") -> Drive[None]:
+    """Make one change, and take it down.
+
+    Raises:
+        CannotSetUp: it said no; its last words say why.
+    """
+    yield from ask(Say(stage=stage, text=change.sentence()))
     outcome: CommandOutcome = yield from ask(change)
     if outcome.exit_code != 0:
         said = visible(" ".join((outcome.stderr or outcome.stdout).split()))[-300:]
-        raise CannotSetUp(
-            f"{change.sentence()}: exit code {outcome.exit_code}: {said}", "look at the host"
-        )
+        raise CannotSetUp(f"{change.sentence()}: exit code {outcome.exit_code}: {said}")
     done.append(change.sentence())
 
 
 def server_ca(bouncer: Bouncer) -> str | None:
+    """Return the file by which PgBouncer verifies the server, where that is asked for."""
     connect = bouncer.database.connect
     verifies = connect.sslmode in {"verify-ca", "verify-full"}
     return connect.sslrootcert if verifies else None

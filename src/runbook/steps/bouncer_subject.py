@@ -1,10 +1,10 @@
-"""What the verbs of a PgBouncer are about: its entry, where it is, what stands before and behind."""
+"""What the verbs of a PgBouncer are about: its entry, its place, what is before and behind it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from runbook.model.bouncer_place import clients_of, server_behind
 from runbook.model.effects import CommandOutcome, Drive, ReadCommand, ReadSql, ask
 from runbook.model.errors import UsageError
 from runbook.model.fleet import Fleet, ResolvedHost
-from runbook.model.inventory import Closed, Credentials, Database, Name, PgBouncer, Service
+from runbook.model.inventory import Closed, Credentials, Database, Name, PgBouncer, Secret, Service
 from runbook.model.pgbouncer_host import version_in
 
 Dbname = Annotated[str, Field(min_length=1, max_length=63)]
@@ -57,8 +57,16 @@ class Bouncer:
     @property
     def auth(self) -> Credentials:
         """Return auth_query's role; `bouncer_of` has seen that there is one."""
-        assert self.entry.auth is not None
+        if self.entry.auth is None:
+            raise UsageError(f"pgbouncers.{self.name} names no role for auth_query")
         return self.entry.auth
+
+    def password(self, key: Literal["auth", "admin"]) -> Secret:
+        """Return the reference to a role's password; `bouncer_of` has seen that there is one."""
+        found = (self.auth if key == "auth" else self.entry.admin).password
+        if found is None:
+            raise UsageError(f"pgbouncers.{self.name}.{key} has no password")
+        return found
 
     @property
     def clients(self) -> tuple[str, int]:
@@ -67,7 +75,7 @@ class Bouncer:
 
     @property
     def listens(self) -> int:
-        """Return the port that it listens on: where the console is reached may be a forwarded one."""
+        """Return the port that it listens on: `port` may be one that is forwarded to it."""
         return self.entry.client_port or self.entry.port
 
     @property

@@ -85,13 +85,11 @@ def _through(bouncer: Bouncer, names: list[str]) -> Drive[list[str] | Result]:
 _REMEDIES = (
     (
         "pg_hba.conf",
-        "the server's pg_hba.conf wants a line for the address of PgBouncer's host: host all all"
-        " ADDRESS/32 scram-sha-256; then SELECT pg_reload_conf()",
+        "the server's pg_hba.conf wants a line for PgBouncer's host: host all all ADDRESS/32 …",
     ),
     (
         "server login has been failing",
-        "PgBouncer cannot log in to PostgreSQL: journalctl -u {unit} on {host} has the server's"
-        " words; its pg_hba.conf and pgbouncers.{name}.auth are the usual causes",
+        "journalctl -u {unit} on {host} has the server's words: pg_hba.conf? pgbouncers.{name}.auth?",
     ),
     (
         "bouncer config error",

@@ -32,6 +32,8 @@ from runbook.steps.bouncer_subject import (
 )
 
 _TICK_S = 0.5
+#: How long the first client of each app server is waited for.
+_FOR_CLIENTS_S = 5.0
 
 _SESSIONS = """\
 SELECT pid, usename::pg_catalog.text AS role, application_name AS application,
@@ -52,7 +54,8 @@ class PgBouncerMovedArgs(BouncerArgs):
 def act(args: PgBouncerMovedArgs, ctx: StepContext) -> Drive[Result]:
     """Look until no session of the services goes past it, or the time is over."""
     bouncer = bouncer_of(args, ctx.fleet, auth=False)
-    deadline = (yield from ask(Now())) + args.within
+    began = yield from ask(Now())
+    deadline, patience = began + args.within, began + min(args.within, _FOR_CLIENTS_S)
     told = False
     while True:
         try:
@@ -60,8 +63,9 @@ def act(args: PgBouncerMovedArgs, ctx: StepContext) -> Drive[Result]:
         except DoorError as error:
             return Result(status="failed", summary=error.message, hint=error.hint or "")
         missing = [host for host, count in seen["clients_by_host"].items() if not count]
-        over = (yield from ask(Now())) >= deadline
-        if (not seen["direct"] and not missing) or over:
+        at = yield from ask(Now())
+        # A service that is idle comes when it is asked for something, and not for our waiting.
+        if at >= deadline or (not seen["direct"] and (not missing or at >= patience)):
             break
         if not told:
             yield from ask(Say(stage="proving", text="waiting for the old sessions to go"))
@@ -84,13 +88,10 @@ def _result(bouncer: Bouncer, seen: dict[str, Any], missing: list[str]) -> Resul
         )
     said = [f"{seen['clients']} clients on {seen['servers']} server connections"]
     if seen["before"] is not None:
-        said.append(
-            f"{bouncer.entry.database}: {seen['before']} connections before, {seen['now']} now"
-        )
+        counts = f"{seen['before']} connections before, {seen['now']} now"
+        said.append(f"{bouncer.entry.database}: {counts}")
     if missing:
-        said.append(
-            f"not seen yet, as nothing there has asked for the database: {', '.join(missing)}"
-        )
+        said.append(f"nothing has asked for the database yet on {', '.join(missing)}")
     return Result(status="ok", summary="; ".join(said), data=data)
 
 
@@ -147,7 +148,7 @@ def _targets(args: PgBouncerMovedArgs, fleet: Fleet) -> tuple[str, ...]:
 
 PGBOUNCER_MOVED = StepType(
     verb="pgbouncer_moved",
-    summary="look whether services go through a PgBouncer now, and what became of the server's slots",
+    summary="look whether services go through a PgBouncer now, and what the server saves by it",
     args=PgBouncerMovedArgs,
     phases={"act": act},
     changes=lambda _args: False,

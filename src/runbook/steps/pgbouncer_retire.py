@@ -74,7 +74,7 @@ def act(args: PgBouncerRetireArgs, ctx: StepContext) -> Drive[Result]:
             if left:
                 return _still_used(bouncer, left)
         for change in _changes(args, bouncer, seen):
-            yield from made(change, done)
+            yield from made(change, done, "retiring")
     except CannotSetUp as no:
         return Result(status="failed", summary=no.result.summary, hint=no.result.hint)
     except NotStarted as error:

@@ -11,7 +11,6 @@ from runbook.model.effects import Drive, ReadSql, ask
 from runbook.model.errors import CommandFailed, ConnectionLost, NotStarted
 from runbook.model.fleet import Fleet
 from runbook.model.pgbouncer_auth import (
-    BODY,
     FUNCTION,
     LOOK,
     SCHEMA,
@@ -19,6 +18,7 @@ from runbook.model.pgbouncer_auth import (
     AuthSeen,
     drop_function,
     drop_role,
+    look_for,
     make_function,
     make_role,
 )
@@ -106,7 +106,7 @@ def _look(bouncer: Bouncer, places: tuple[str, ...]) -> Drive[tuple[AuthSeen, ..
                 database=bouncer.entry.database,
                 dbname=dbname,
                 sql=LOOK,
-                parameters=(("role", role), ("body", BODY)),
+                parameters=look_for(role),
             )
         )
         row = rows.rows[0]
@@ -120,8 +120,7 @@ def _look(bouncer: Bouncer, places: tuple[str, ...]) -> Drive[tuple[AuthSeen, ..
 
 def _hole(bouncer: Bouncer) -> Hole:
     where_found = f"pgbouncers.{bouncer.name}.auth.password"
-    assert bouncer.auth.password is not None
-    return Hole(secret=bouncer.auth.password, where=where_found)
+    return Hole(secret=bouncer.password("auth"), where=where_found)
 
 
 def _everywhere(bouncer: Bouncer) -> Drive[tuple[str, ...]]:

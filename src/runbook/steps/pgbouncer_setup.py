@@ -229,11 +229,11 @@ def holes(bouncer: Bouncer) -> dict[str, Hole]:
     name, entry, auth = bouncer.name, bouncer.entry, bouncer.auth
     filled = {}
     for mark, role in auth_file(auth.user, entry.admin.user).marks.items():
-        ours, key = (auth, "auth") if role == auth.user else (entry.admin, "admin")
-        assert ours.password is not None
+        key: Literal["auth", "admin"] = "auth" if role == auth.user else "admin"
         filled[mark] = Hole(
-            secret=ours.password,
+            secret=bouncer.password(key),
             where=f"pgbouncers.{name}.{key}.password",
+            # PgBouncer logs in to the server with it; of the other it only has to know the proof.
             as_what="plain" if key == "auth" else "scram",
             salt_of=() if key == "auth" else ("pgbouncer", name, bouncer.host.name, role),
         )

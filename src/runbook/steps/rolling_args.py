@@ -25,7 +25,7 @@ def _listed(value: object) -> object:
 
 def _none_when_empty(value: object) -> object:
     """A playbook's parameter that was not given is "" where its conditions ask for it."""
-    return None if value == "" else value  # noqa: PLC1901 - 0 is no text
+    return None if value == "" else value
 
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
