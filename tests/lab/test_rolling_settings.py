@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .command import Command, invocations, starts
-from .lab import SHOP_SUDO, Host, Lab, in_parallel, until
+from .command import Command, starts
+from .lab import SHOP_SUDO, Host, Lab, in_parallel
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from runbook.model.redaction import OUT, SECRET_KEY
 
@@ -100,6 +99,15 @@ def _check_led(url: str, host: str, port: int | None) -> None:
         raise CannotLead(f"it would not lead to {wanted}")
 
 
+def _decoded(text: str) -> str:
+    """Return a part of a URI without its percent-encoding (RFC 3986)."""
+
+    def said(match: re.Match[str]) -> str:
+        return bytes.fromhex(match[0].replace("%", "")).decode("utf-8", errors="replace")
+
+    return re.sub(r"(?:%[0-9A-Fa-f]{2})+", said, text)
+
+
 def _written(host: str, in_uri: bool) -> str:
     if ":" not in host or not in_uri:
         return host
@@ -160,13 +168,13 @@ def _authority(url: str, begin: int, end: int) -> tuple[_Slot, _Slot | None]:
         if close < 0 or (rest := text[close + 1 :])[:1] not in {"", ":"}:
             raise CannotLead(f"the address in brackets is not closed: {text}")
         host_end = begin + close + 1
-        host = _Slot(text=unquote(text[1:close]), begin=begin, end=host_end)
+        host = _Slot(text=_decoded(text[1:close]), begin=begin, end=host_end)
     else:
         if text.count(":") > 1:
             raise CannotLead(f"an IPv6 address stands in brackets in a URI: {text}")
         name, colon, rest = text.partition(":")
         host_end, rest = begin + len(name), colon + rest
-        host = _Slot(text=unquote(name), begin=begin, end=host_end)
+        host = _Slot(text=_decoded(name), begin=begin, end=host_end)
     if not rest:
         return host, None
     return host, _port_slot(rest[1:], host_end + 1, end)
@@ -189,7 +197,7 @@ def _params(url: str, begin: int) -> Iterator[tuple[str, _Slot]]:
     for pair in url[at:stop].split("&"):
         name, equals, value = pair.partition("=")
         start = at + len(name) + len(equals)
-        yield unquote(name).lower(), _Slot(text=unquote(value), begin=start, end=at + len(pair))
+        yield _decoded(name).lower(), _Slot(text=_decoded(value), begin=start, end=at + len(pair))
         at += len(pair) + 1
 
 
