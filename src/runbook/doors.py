@@ -134,10 +134,10 @@ def _secrets() -> Door:
     return SecretsDoor()
 
 
-def _pgbouncer(fleet: Fleet) -> Door:
+def _pgbouncer(fleet: Fleet, *, rehearsal: bool) -> Door:
     from runbook.adapters.pgbouncer import PgBouncerDoor
 
-    return PgBouncerDoor(fleet)
+    return PgBouncerDoor(fleet, rehearsal=rehearsal)
 
 
 def _through(fleet: Fleet) -> Door:
@@ -184,6 +184,7 @@ def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door
     database = LateDoor(lambda: _postgres(fleet, hosts, rehearsal=rehearsal))
     admin = LateDoor(lambda: _admin(fleet, hosts, rehearsal=rehearsal))
     http = LateDoor(_http)
+    console = LateDoor(lambda: _pgbouncer(fleet, rehearsal=rehearsal))
     return {
         effects.ReadCommand: hosts,
         effects.ShowUnit: hosts,
@@ -196,7 +197,8 @@ def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door
         effects.ChangeSql: database,
         effects.TryRung: database,
         effects.TrySecret: LateDoor(_secrets),
-        effects.AskPgBouncer: LateDoor(lambda: _pgbouncer(fleet)),
+        effects.AskPgBouncer: console,
+        effects.TellPgBouncer: console,
         effects.HttpGet: http,
         effects.HttpPost: LateDoor(lambda: _http_post(rehearsal=rehearsal)),
         effects.TcpConnect: LateDoor(_tcp),

@@ -231,6 +231,18 @@ class ConsoleAnswers:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ConsoleReply:
+    """What a PgBouncer's console said to a command that changes something."""
+
+    #: Whether it was carried out.
+    ok: bool
+    #: Its error, in its own words.
+    said: str = ""
+    #: False when it has begun, and not come back in time: a PAUSE goes on though nobody waits.
+    came_back: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RungTried:
     """How one rung of the ladder answered on its own."""
 
@@ -513,6 +525,33 @@ class ChangeSql(Change[Rows]):
 
     def footprint(self) -> frozenset[str]:
         return frozenset({f"{self.database}: {' '.join(self.sql.split())} {list(self.parameters)}"})
+
+
+#: What a PgBouncer may be told. Not KILL, which cuts clients off in the middle of their work, nor
+#: SUSPEND, WAIT_CLOSE, SHUTDOWN: those are for whoever runs it.
+ConsoleCommand = Literal[
+    "PAUSE", "RESUME", "RELOAD", "RECONNECT", "KILL_CLIENT", "DISABLE", "ENABLE"
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TellPgBouncer(Change[ConsoleReply]):
+    """Put one command to a PgBouncer's admin console."""
+
+    pgbouncer: str
+    command: ConsoleCommand
+    #: A database's name, or a client's id; "" is all of it.
+    subject: str = ""
+    timeout_s: float = 5.0
+
+    def sentence(self) -> str:
+        return f"on PgBouncer {self.pgbouncer}: {self._told()}"
+
+    def footprint(self) -> frozenset[str]:
+        return frozenset({f"PgBouncer {self.pgbouncer}: {self._told()}"})
+
+    def _told(self) -> str:
+        return f"{self.command} {self.subject}".strip()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ _VERBS = (
     "grants",
     "notify",
     "pause",
+    "pgbouncer",
     "pgbouncer_check",
     "pgbouncer_moved",
     "pgbouncer_retire",
