@@ -388,17 +388,18 @@ def dropin_text(open_files: int) -> str:
 
 
 def differences(theirs: str, ours: str) -> tuple[str, ...]:
-    """Return what differs between two files' settings, by name; values may be secrets."""
+    """Return what of their settings is not in ours, by name; other sections' values are secret."""
     a, b = _parsed(theirs), _parsed(ours)
     lines = []
-    for section, key in sorted(a.keys() | b.keys()):
+    for (section, key), value in a.items():
         if (section, key) not in b:
             lines.append(f"[{section}] {key} is there, and not in ours")
-        elif (section, key) not in a:
-            lines.append(f"[{section}] {key} is not there, and in ours")
-        elif a[section, key] != b[section, key]:
-            shown = f": {a[section, key]!r:.40}, ours {b[section, key]!r:.40}"
+        elif value != b[section, key]:
+            shown = f": {value!r:.40}, ours {b[section, key]!r:.40}"
             lines.append(f"[{section}] {key} differs" + shown * (section == "pgbouncer"))
+    missing = len(b.keys() - a.keys())
+    if missing:
+        lines.append(f"{missing} of our settings are not in it")
     return tuple(lines)
 
 

@@ -100,6 +100,11 @@ def _path(bouncer: Bouncer, name: str) -> str:
 
 def _refuse_package(bouncer: Bouncer, seen: HostSeen) -> None:
     host = bouncer.host.name
+    if seen.said.get("package", "").startswith("ii"):
+        raise CannotSetUp(
+            f"dpkg says that {PACKAGE} is installed on {host}, and there is no such program",
+            f"sudo apt-get install --reinstall {PACKAGE}",
+        )
     if seen.said.get("apt") != "yes":
         raise CannotSetUp(
             f"{host} has no pgbouncer, and no apt to install it with",

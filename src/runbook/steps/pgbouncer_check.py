@@ -89,7 +89,7 @@ _REMEDIES = (
     ),
     (
         "server login has been failing",
-        "journalctl -u {unit} on {host} has the server's words: pg_hba.conf? pgbouncers.{name}.auth?",
+        "journalctl -u {unit} on {host} says why: pg_hba.conf? pgbouncers.{name}.auth?",
     ),
     (
         "bouncer config error",

@@ -136,10 +136,15 @@ def _by_host(
     for host, own in names.items():
         address = bouncer.fleet.host(host).address
         counts[host] = sum(
-            str(row.get("application_name", "")) in own if own else row.get("addr") == address
-            for row in clients
+            _named(row, own) if own else row.get("addr") == address for row in clients
         )
     return counts
+
+
+def _named(client: Mapping[str, Any], names: frozenset[str]) -> bool:
+    """Whether a client bears one of these names; 1.18 shows the address that it adds, too."""
+    name = str(client.get("application_name", ""))
+    return name in names or name.rpartition(" - ")[0] in names
 
 
 def _targets(args: PgBouncerMovedArgs, fleet: Fleet) -> tuple[str, ...]:
