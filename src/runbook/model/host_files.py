@@ -117,7 +117,6 @@ if [ -e "$path" ]; then
 fi
 folder=$(dirname -- "$path")
 if [ -d "$folder" ] && [ -z "$(ls -A -- "$folder")" ]; then rmdir -- "$folder" || exit 1; fi
-sync -- "$(dirname -- "$folder")" 2>/dev/null
 exit 0
 """
 

@@ -36,6 +36,8 @@ def reverting(
     yield from ask(Say(stage="reverting", text=f"{failed.why}; putting {paths} back"))
     earlier = noted(journey)
     if earlier is None:
+        # What was made before was the restart with the new settings.
+        journey.made_before = False
         earlier = {"stage": stage, "before": journey.before, "asked": journey.asked}
         yield from ask(
             Note(data={"stage": "reverting", "reverting": earlier, "restart_intended": False})
