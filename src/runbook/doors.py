@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from runbook.model.effects import Drive, Effect
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy, TerminationPlan
+    from runbook.model.pooling_fitness import PoolingFitness
     from runbook.model.ports import Door, Judge
     from runbook.model.sessions import Snapshot
 
@@ -96,6 +97,24 @@ class LateJudge:
     def bouncers(self, target: str | None, fleet: Fleet) -> Drive[BouncersReport]:
         """See `runbook.model.ports.Judge`."""
         return self._judge.bouncers(target, fleet)
+
+    def pooling_fitness(
+        self,
+        database: str,
+        fleet: Fleet,
+        *,
+        dbname: str | None = None,
+        service: str | None = None,
+        pgbouncer_version: str | None = None,
+    ) -> Drive[PoolingFitness]:
+        """See `runbook.model.ports.Judge`."""
+        return self._judge.pooling_fitness(
+            database,
+            fleet,
+            dbname=dbname,
+            service=service,
+            pgbouncer_version=pgbouncer_version,
+        )
 
 
 class KeepingJudge(LateJudge):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runbook.findings import bouncer_status, classify, examination, leak_proof
+from runbook.findings import bouncer_status, classify, examination, leak_proof, pooling_fitness
 from runbook.findings.view import View
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from runbook.model.effects import Drive
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy, TerminationPlan
+    from runbook.model.pooling_fitness import PoolingFitness
     from runbook.model.sessions import Snapshot
 
 
@@ -36,3 +37,21 @@ class FindingsJudge:
     def bouncers(self, target: str | None, fleet: Fleet) -> Drive[BouncersReport]:
         """Look at PgBouncers, and judge them."""
         return bouncer_status.examine(target, fleet)
+
+    def pooling_fitness(
+        self,
+        database: str,
+        fleet: Fleet,
+        *,
+        dbname: str | None = None,
+        service: str | None = None,
+        pgbouncer_version: str | None = None,
+    ) -> Drive[PoolingFitness]:
+        """Look for what pooling by transaction would break."""
+        return pooling_fitness.examine(
+            database,
+            fleet,
+            dbname=dbname,
+            service=service,
+            pgbouncer_version=pgbouncer_version,
+        )

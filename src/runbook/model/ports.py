@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from runbook.model.events import Event
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy, TerminationPlan
+    from runbook.model.pooling_fitness import PoolingFitness
     from runbook.model.sessions import Snapshot
 
 
@@ -68,6 +69,21 @@ class Judge(Protocol):
 
         Raises (through the drive):
             UsageError: when the inventory has none of that name.
+        """
+
+    def pooling_fitness(
+        self,
+        database: str,
+        fleet: Fleet,
+        *,
+        dbname: str | None = None,
+        service: str | None = None,
+        pgbouncer_version: str | None = None,
+    ) -> Drive[PoolingFitness]:
+        """Look for what pooling by transaction would break, and propose the mode.
+
+        Raises (through the drive):
+            DoorError: when no rung of the ladder lets us in.
         """
 
 

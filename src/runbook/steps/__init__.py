@@ -25,6 +25,7 @@ _VERBS = (
     "pgbouncer_role",
     "pgbouncer_setup",
     "pgbouncer_status",
+    "pooling_fitness",
     "query",
     "rolling",
     "script",
