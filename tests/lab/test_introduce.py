@@ -154,7 +154,10 @@ def test_moved_behind_pgbouncer_under_load_and_back(moving: Lab, runbook: Comman
     users = [Traffic(lab.db.balancer_port, "/ready") for _ in range(4)]
     for user in users:
         user.start()
-    asked = lambda: sum(len(user.answers) for user in users)  # noqa: E731
+
+    def asked() -> int:
+        return sum(len(user.answers) for user in users)
+
     until(lambda: asked() > 20, "traffic")
 
     ran = runbook(*INTRODUCE, "--format", "json").json()

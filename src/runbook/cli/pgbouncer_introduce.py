@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--mode",
     type=click.Choice(["session", "transaction", "statement"]),
-    help="How it pools; the inventory's pool.mode, else transaction.",
+    help="How it pools; the inventory's pool.mode, else what is proposed from what is seen.",
 )
 @options.inventory
 @options.parameters

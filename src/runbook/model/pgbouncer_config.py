@@ -203,6 +203,12 @@ def written_for(text: str) -> str:
     return found["name"] if found else ""
 
 
+def mode_in(text: str) -> Mode | None:
+    """Return how a file of ours pools."""
+    value = _parsed(text).get(("pgbouncer", "pool_mode"))
+    return next((mode for mode in _MODES if mode == value), None)
+
+
 def _databases(wish: Wish) -> Iterator[str]:
     yield "; These alone can be reached through here: a name that is misspelled is told as such."
     for name in wish.databases:
@@ -273,7 +279,7 @@ def _pooling(wish: Wish) -> Iterator[_Setting]:
     yield _Setting("max_client_conn", s.clients, f"clients in all: {s.because_clients}")
 
 
-_MODES: Mapping[str, str] = {
+_MODES: Mapping[Mode, str] = {
     "transaction": "a server connection is a client's for one transaction: many clients, few slots",
     "session": "a server connection is a client's until it leaves: saves no slots while it is idle",
     "statement": "a server connection is a client's for one statement: no transactions at all",

@@ -21,7 +21,7 @@ from runbook.steps.bouncer_host import CannotSetUp, server_ca
 from runbook.steps.bouncer_subject import Bouncer, Survey
 
 
-def wish_of(bouncer: Bouncer, mode: Mode | None, told: Survey, seen: HostSeen) -> Wish:
+def wish_of(bouncer: Bouncer, mode: Mode, told: Survey, seen: HostSeen) -> Wish:
     entry, connect = bouncer.entry, bouncer.database.connect
     version = seen.version or told.version
     if version is None:
@@ -30,7 +30,7 @@ def wish_of(bouncer: Bouncer, mode: Mode | None, told: Survey, seen: HostSeen) -
     return Wish(
         name=bouncer.name,
         version=version,
-        mode=mode or entry.pool.mode or "transaction",
+        mode=mode,
         databases=told.databases,
         upstream=address,
         upstream_port=port,

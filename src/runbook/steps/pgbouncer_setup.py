@@ -26,13 +26,17 @@ from runbook.model.errors import CommandFailed, ConnectionLost, DoorError, NotSt
 from runbook.model.fleet import Fleet
 from runbook.model.host_files import sha256
 from runbook.model.pgbouncer_config import (
+    Mode,
     Wish,
     auth_file,
     config_text,
     dropin_text,
+    mode_in,
+    whose,
 )
 from runbook.model.pgbouncer_host import PACKAGE, HostSeen
 from runbook.model.plan import Result
+from runbook.model.pooling_fitness import PoolingFitness
 from runbook.model.setup_effects import FilledDigest, Hole, PutSecretFile
 from runbook.model.step import StepContext, StepType
 from runbook.model.systemd import SYSTEMCTL
@@ -44,7 +48,7 @@ from runbook.steps.bouncer_host import (
     refuse,
     refuse_theirs,
 )
-from runbook.steps.bouncer_subject import Bouncer, BouncerArgs, bouncer_of, survey
+from runbook.steps.bouncer_subject import Bouncer, BouncerArgs, bouncer_of, survey, words
 from runbook.steps.bouncer_wish import frozen, thawed, wish_of
 from runbook.steps.file_args import backup_of
 from runbook.steps.file_diff import shown_diff
@@ -76,7 +80,9 @@ class PgBouncerSetupArgs(BouncerArgs):
     """Which PgBouncer, and how it pools."""
 
     mode: Literal["session", "transaction", "statement"] | None = Field(
-        None, description="how it pools; the inventory's pool.mode, else transaction"
+        None,
+        description="how it pools; the inventory's pool.mode, when left out, else what is proposed"
+        " from what is seen",
     )
     overwrite: bool = Field(
         False,
@@ -95,7 +101,8 @@ def prepare(args: PgBouncerSetupArgs, ctx: StepContext) -> Drive[Result]:
         told = yield from survey(args, bouncer)
         seen = yield from look_at(bouncer)
         refuse(bouncer, seen)
-        wish = wish_of(bouncer, args.mode, told, seen)
+        fitness = yield from _fitness(args, bouncer, seen, ctx)
+        wish = wish_of(bouncer, _mode(args, bouncer, seen) or fitness.mode, told, seen)
         text = config_text(wish)
         if not args.overwrite:
             refuse_theirs(bouncer, seen, text)
@@ -116,6 +123,9 @@ def prepare(args: PgBouncerSetupArgs, ctx: StepContext) -> Drive[Result]:
             "databases": list(wish.databases),
             "databases_why": told.why,
             "diff": "\n".join(diff),
+            "mode": {"chosen": wish.mode, "proposed": fitness.mode, "verdict": fitness.verdict},
+            "breaks": _breaks(wish, fitness),
+            "unknown": list(fitness.unknown),
             "warnings": list(wish.sizes.warnings) + _clients_warning(bouncer, seen, changes),
         },
         not_exercised=(
@@ -125,6 +135,39 @@ def prepare(args: PgBouncerSetupArgs, ctx: StepContext) -> Drive[Result]:
         if changes
         else (),
     )
+
+
+def _fitness(
+    args: PgBouncerSetupArgs, bouncer: Bouncer, seen: HostSeen, ctx: StepContext
+) -> Drive[PoolingFitness]:
+    """Ask what pooling by transaction would break, of the services that are meant."""
+    alone = next(iter(bouncer.services)) if len(words(args.services)) == 1 else None
+    version = seen.version
+    return ctx.judge.pooling_fitness(
+        bouncer.entry.database,
+        ctx.fleet,
+        service=alone,
+        pgbouncer_version=".".join(map(str, version)) if version else None,
+    )
+
+
+def _mode(args: PgBouncerSetupArgs, bouncer: Bouncer, seen: HostSeen) -> Mode | None:
+    """Return the mode that somebody has chosen: now, in the inventory, or when it was set up."""
+    chosen = args.mode or bouncer.entry.pool.mode
+    return chosen or (mode_in(seen.text) if whose(seen.text) == "ours" else None)
+
+
+def _breaks(wish: Wish, fitness: PoolingFitness) -> list[str]:
+    """Return what the mode would break, each with its evidence and what to do about it."""
+    if wish.mode == "session":
+        return []
+    return [
+        f"{each.breaks} Seen: {each.count} {each.unit} in {each.seen_in}"
+        + (f", as in {each.sample}" if each.sample else "")
+        + f". {each.remedy}"
+        for each in fitness.evidence
+        if each.decides
+    ]
 
 
 def _clients_warning(bouncer: Bouncer, seen: HostSeen, changes: list[Change[Any]]) -> list[str]:
