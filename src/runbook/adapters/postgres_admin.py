@@ -162,7 +162,12 @@ def _change(talk: Talk, effect: AdminSql, secrets: Mapping[str, str]) -> Rows:
         *(_UNWRITTEN if secrets else ()),
     ]
     try:
-        talk.run([*preamble, *statements, "COMMIT"], effect.timeout_s, change=True)
+        if talk.door.rung == "local":  # psql sends one after the other, and keeps nothing open
+            talk.run([*preamble, *statements, "COMMIT"], effect.timeout_s, change=True)
+        else:
+            # A message is written down as a whole, before its first word is obeyed.
+            talk.run(preamble, _LOOK_TIMEOUT_S)
+            talk.run([*statements, "COMMIT"], effect.timeout_s, change=True)
     except StatementError:
         talk.recover()
         raise

@@ -216,7 +216,7 @@ def _databases(wish: Wish) -> Iterator[str]:
 
 
 def _name(name: str) -> str:
-    plain = re.fullmatch(r"[A-Za-z0-9_.-]+", name)
+    plain = re.fullmatch(r"[A-Za-z0-9_.-]+", _value(name))
     return name if plain else '"' + name.replace('"', '""') + '"'
 
 

@@ -215,7 +215,8 @@ def _decoded(text: str) -> str:
 
 
 #: $1 address, $2 port. Asks as a PostgreSQL client does whether TLS is spoken: a PostgreSQL or a
-#: PgBouncer answers with one letter, anything else does not. Prints `reached`, `open`, or why not.
+#: PgBouncer answers with one letter and no more, anything else does not (`SSH-2.0` begins with one,
+#: too). Prints `reached`, `open`, or why not.
 REACH = """\
 host=$1 port=$2
 if command -v python3 >/dev/null; then
@@ -225,7 +226,7 @@ try:
     with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as s:
         s.settimeout(5)
         s.sendall(b"\\0\\0\\0\\10\\4\\322\\26\\57")
-        print("reached" if s.recv(1) in (b"S", b"N") else "open")
+        print("reached" if s.recv(16) in (b"S", b"N") else "open")
 except socket.timeout:
     print("no: no answer within 5s")
 except OSError as error:
@@ -235,7 +236,8 @@ fi
 if command -v bash >/dev/null; then
   said=$(timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/$1" || exit 1
     printf "\\0\\0\\0\\10\\4\\322\\26\\57" >&3
-    IFS= read -r -n 1 -t 4 -u 3 letter; printf %s "$letter"' "$host" "$port" 2>&1)
+    IFS= read -r -n 1 -t 4 -u 3 letter
+    IFS= read -r -n 1 -t 0.3 -u 3 more; printf %s "$letter$more"' "$host" "$port" 2>&1)
   code=$?
   case "$code $said" in
     "0 S" | "0 N") echo reached ;;

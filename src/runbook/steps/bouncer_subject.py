@@ -183,7 +183,9 @@ def survey(args: BouncerArgs, bouncer: Bouncer) -> Drive[Survey]:
     )
     by_host = applications_by_host(bouncer, int(limits["version"]))
     names = frozenset(name for own in by_host.values() for name in own)
-    theirs = [row for row in users if belongs(row, names, bouncer)]
+    # auth_query's own session bears the name of the client for which it looked something up.
+    own_role = bouncer.entry.auth.user if bouncer.entry.auth is not None else None
+    theirs = [row for row in users if belongs(row, names, bouncer) and row["role"] != own_role]
     found = tuple(sorted({str(row["dbname"]) for row in theirs}))
     given = words(args.databases)
     databases, why = given, "as given"
