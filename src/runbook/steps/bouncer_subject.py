@@ -203,12 +203,15 @@ def survey(args: BouncerArgs, bouncer: Bouncer) -> Drive[Survey]:
     )
 
 
-def applications_by_host(bouncer: Bouncer, version: int = 0) -> dict[str, frozenset[str]]:
+def applications_by_host(
+    bouncer: Bouncer, version: int = 0, *, within_limit: bool = False
+) -> dict[str, frozenset[str]]:
     """Return the application names on each app server; none where a service declares none."""
     fleet = bouncer.fleet
     names: dict[str, frozenset[str]] = {}
     for service in bouncer.services.values():
-        for host in fleet.whole(service.hosts):
+        beyond = fleet.beyond_limit(service.hosts) if within_limit else ()
+        for host in (host for host in fleet.whole(service.hosts) if host not in beyond):
             own = names.get(host, frozenset())
             if service.application_name is not None:
                 name = fleet.expand(service.application_name, fleet.host(host))

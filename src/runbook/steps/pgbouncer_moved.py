@@ -103,13 +103,13 @@ def _look(bouncer: Bouncer) -> Drive[dict[str, Any]]:
         AskPgBouncer(pgbouncer=bouncer.name, shows=("servers", "clients"), timeout_s=10.0)
     )
     through = {row.get("remote_pid") for row in console.rows.get("servers", ())}
-    names = applications_by_host(bouncer)
+    names = applications_by_host(bouncer, within_limit=True)
     every = frozenset(name for host in names.values() for name in host)
     direct = [
         f"{visible(str(row['role']))} ({visible(str(row['application'])) or 'no name'}) from"
         f" {row['address'] or 'a socket'}, pid {row['pid']}"
         for row in rows
-        if row["pid"] not in through and belongs(row, every, bouncer) and not _passed_on(row, every)
+        if row["pid"] not in through and _theirs(row, every, bouncer) and not _passed_on(row, every)
     ]
     clients = [row for row in console.rows.get("clients", ()) if row.get("database") != "pgbouncer"]
     return {
@@ -119,6 +119,13 @@ def _look(bouncer: Bouncer) -> Drive[dict[str, Any]]:
         "servers": len(console.rows.get("servers", ())),
         "clients_by_host": _by_host(bouncer, clients, names),
     }
+
+
+def _theirs(row: Mapping[str, Any], names: frozenset[str], bouncer: Bouncer) -> bool:
+    """Whether a session is of an app server that was to be moved; with --limit, its name tells."""
+    if bouncer.fleet.limit is not None and names:
+        return str(row["application"]) in names
+    return belongs(row, names, bouncer)
 
 
 def _passed_on(row: Mapping[str, Any], names: frozenset[str]) -> bool:

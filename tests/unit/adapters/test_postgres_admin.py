@@ -127,8 +127,9 @@ def test_what_somebody_has_changed_is_seen(
     now = seen(door)
     assert now.function_sound is sound
     told = now.problem(ROLE)
-    assert (problem in told[0]) if problem else told is None, told
-    if told is None:
+    assert problem in (told[0] if told is not None else ""), told
+    if not problem:
+        assert told is None
         door.perform(sql(*make_function(ROLE, schema_exists=True)))
         assert seen(door).function_sound
     server.admin('ALTER ROLE "pgb ""auth""" NOSUPERUSER')
