@@ -152,7 +152,7 @@ def test_moved_behind_pgbouncer_under_load_and_back(moving: Lab, runbook: Comman
     assert "apt-get download pgbouncer" in said
     lab.exec(lab.db, ["sh", "-c", f"rm -r {lists}; mv {lists}.away {lists}"])
     warm(lab)
-    users = [Traffic(lab.db.balancer_port, "/ready") for _ in range(4)]
+    users = [Traffic(lab.db.balancer_port, "/ready") for _ in range(2)]
     for user in users:
         user.start()
 
