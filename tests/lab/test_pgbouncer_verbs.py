@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from .lab import bouncer_text, until
+from .lab import BOUNCER_UNIT, DB, bouncer_text, until
 from .test_pgbouncer import BOUNCER, client, clients, declare
 
 if TYPE_CHECKING:
@@ -61,6 +61,18 @@ def tell(action: str, **more: Any) -> dict[str, Any]:
     return {"pgbouncer": {"pgbouncer": BOUNCER, "action": action, **more}}
 
 
+def ini(**settings: Any) -> str:
+    """A configuration whose database has a name: one of `*` is listed only while it is in use."""
+    return bouncer_text(DB, settings).replace("* =", f"shop = host={DB} port=5432\n* =", 1)
+
+
+def start(lab: Lab, **settings: Any) -> None:
+    """Start a PgBouncer of that configuration on the database's host."""
+    lab.start_pgbouncer(lab.db, **settings)
+    lab.put(lab.db, INI, ini(**settings))
+    lab.bouncer_console(lab.db, "RELOAD")
+
+
 def column(lab: Lab, name: str, database: str = "shop") -> str:
     """Return a column of SHOW DATABASES; of 1.18 the last two are paused and disabled."""
     rows = [row.split("|") for row in lab.bouncer_console(lab.db, "SHOW DATABASES").splitlines()]
@@ -87,6 +99,7 @@ class Load:
             try:
                 connection.execute("SELECT name FROM items WHERE id = 1")
                 self.asked += 1
+                self.over.wait(0.005)
             except psycopg.Error as error:
                 self.failed.append(str(error))
                 return
@@ -110,7 +123,7 @@ def load(lab: Lab, number: int = 4) -> Iterator[Load]:
 
 
 def test_a_pause_under_load_loses_no_request(lab: Lab, play: Playbook) -> None:
-    lab.start_pgbouncer(lab.db)
+    start(lab)
     with load(lab) as asking:
         rehearsed = play(tell("pause", database="shop"), dry=True)
         assert f"PgBouncer {BOUNCER}: PAUSE shop" in rehearsed.said
@@ -118,23 +131,23 @@ def test_a_pause_under_load_loses_no_request(lab: Lab, play: Playbook) -> None:
         assert column(lab, "paused") == "0"
         ran = play(
             tell("pause", database="shop"),
-            {"query": {"database": "lab-db", "sql": COUNT, "read_only": True}},
+            {"query": {"database": DB, "sql": COUNT, "read_only": True}},
             tell("resume", database="shop"),
         ).json()
         before = asking.asked
         until(lambda: asking.asked > before + 20, "requests after the resume")
     assert asking.failed == []
     assert [step["status"] for step in ran["steps"]] == ["ok", "ok", "ok"]
-    assert ran["steps"][1]["targets"]["lab-db"]["data"]["rows"] == [{"n": 0}]
+    assert ran["steps"][1]["targets"][DB]["data"]["rows"] == [{"n": 0}]
     assert ran["steps"][2]["summary"] == f"{BOUNCER}/shop is resumed"
     assert column(lab, "paused") == "0"
 
 
 def test_what_is_paused_when_the_process_is_lost_is_resumed(lab: Lab, play: Playbook) -> None:
     """Killed while it is paused: the debt is told, and a resume of the run pays it."""
-    lab.start_pgbouncer(lab.db)
+    start(lab)
     lab.exec(lab.db, ["rm", "-f", GO])
-    waits = {"hosts": "lab-db", "argv": ["sh", "-c", f"until test -e {GO}; do sleep 0.1; done"]}
+    waits = {"hosts": DB, "argv": ["sh", "-c", f"until test -e {GO}; do sleep 0.1; done"]}
     steps = (tell("pause", database="shop"), {"command": {**waits, "read_only": True}})
     with clients(lab, lab.db, 1, "cron"):
         running = play.runbook.start(*play.words(*steps), "--yes")
@@ -160,10 +173,33 @@ def test_what_is_paused_when_the_process_is_lost_is_resumed(lab: Lab, play: Play
         assert column(lab, "paused") == "0"
 
 
+def test_a_pause_that_is_cut_off_half_way_is_looked_at_and_not_said_twice(
+    lab: Lab, play: Playbook
+) -> None:
+    start(lab)
+    with clients(lab, lab.db, 1, "cron") as (busy,):
+        busy.autocommit = False
+        busy.execute("SELECT 1")
+        words = play.words(
+            tell("pause", database="shop", wait="60s"), tell("resume", database="shop")
+        )
+        running = play.runbook.start(*words, "--yes")
+        running.wait_for("clients keep 1 server connection")
+        running.process.kill()
+        running.process.wait()
+        busy.commit()
+        play.runbook("runs", "resume", "--yes")
+        assert column(lab, "paused") == "0"
+    said = lab.exec(lab.db, ["journalctl", "-u", BOUNCER_UNIT, "-o", "cat"]).stdout
+    mine = said[said.rindex("process up: PgBouncer") :]
+    assert mine.count("PAUSE 'shop' command issued") == 1
+    assert mine.count("RESUME 'shop' command issued") == 1
+
+
 def test_clients_that_keep_their_connection_are_not_made_to_wait_for_ever(
     lab: Lab, runbook: Command, play: Playbook
 ) -> None:
-    lab.start_pgbouncer(lab.db, pool_mode="session")
+    start(lab, pool_mode="session")
     pause = tell("pause", database="shop")
     bounded = tell("pause", database="shop", wait="500ms")
     with clients(lab, lab.db, 2, "shop-app-1"):
@@ -189,14 +225,14 @@ def test_clients_that_keep_their_connection_are_not_made_to_wait_for_ever(
 
 
 def test_a_reload_tells_what_became_of_it(lab: Lab, play: Playbook) -> None:
-    lab.start_pgbouncer(lab.db)
+    start(lab)
     same = play(tell("reload")).said
     assert "no setting is different" in same
     assert "journalctl -u pgbouncer.service -n 20 on lab-db" in same
-    lab.put(lab.db, INI, bouncer_text("lab-db", {"default_pool_size": 9}))
+    lab.put(lab.db, INI, ini(default_pool_size=9))
     changed = play(tell("reload", expect={"default_pool_size": "9"}))
     assert "was reloaded: default_pool_size 5 -> 9" in changed.said
-    lab.put(lab.db, INI, bouncer_text("lab-db", {"default_pool_size": "many"}))
+    lab.put(lab.db, INI, ini(default_pool_size="many"))
     broken = play(tell("reload", expect={"default_pool_size": "12"}), code=1).said
     assert "default_pool_size is '20' and not '12'; default_pool_size 9 -> 20" in broken
     # Every setting from the mistake on: a client of a driver that sends it would be refused now.
@@ -207,7 +243,7 @@ def test_a_reload_tells_what_became_of_it(lab: Lab, play: Playbook) -> None:
 
 
 def test_server_connections_are_renewed_under_load(lab: Lab, play: Playbook) -> None:
-    lab.start_pgbouncer(lab.db)
+    start(lab)
     with load(lab) as asking:
         old = servers(lab)
         ran = play(tell("reconnect", database="shop"))
@@ -219,7 +255,7 @@ def test_server_connections_are_renewed_under_load(lab: Lab, play: Playbook) -> 
     assert not old & new
     assert "are gone, and new ones come as they are needed" in ran.said
     # In session mode a client keeps its own until it leaves: that is told, and breaks nothing.
-    lab.start_pgbouncer(lab.db, pool_mode="session")
+    start(lab, pool_mode="session")
     with clients(lab, lab.db, 1, "shop-app-1") as (kept,):
         late = play(tell("reconnect", wait="300ms"), code=1)
         assert "1 of 1 server connections of bouncer-01 are the old ones" in late.said

@@ -285,7 +285,8 @@ def _verdict(against: list[FitnessEvidence], *, readable: bool) -> str:
     first = against[0]
     others = f"; also {', '.join(kinds[1:])}" if len(kinds) > 1 else ""
     return (
-        f"session: {first.kind} ({first.count} {first.unit} in {first.seen_in}): {first.breaks}"
+        f"session: {first.kind} ({counted(first.count, first.unit[:-1])} in {first.seen_in}):"
+        f" {first.breaks}"
         f"{others}"
     )
 

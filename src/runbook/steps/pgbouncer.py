@@ -161,8 +161,9 @@ def _allowed(args: PgbouncerArgs, seen: Seen, fleet: Fleet) -> None:
     told = seen.config.get("admin_users")
     if told is None:
         raise _Unfit(
-            f"PgBouncer {args.pgbouncer} does not tell its admin_users",
-            f"name a user of its admin_users in pgbouncers.{args.pgbouncer}.admin",
+            f"PgBouncer {args.pgbouncer} does not tell its admin_users"
+            f" ({seen.failed.get('config', 'SHOW CONFIG has none')})",
+            f"run it again; or name one of its admin_users in pgbouncers.{args.pgbouncer}.admin",
         )
     if user not in {name.strip() for name in told.split(",")}:
         raise _Unfit(

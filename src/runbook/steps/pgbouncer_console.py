@@ -12,6 +12,8 @@ from runbook.model.fleet import Fleet
 
 #: What every action looks at.
 SHOWS = ("config", "databases", "pools", "state")
+#: Seconds for all of them: the console has its turn among the clients of one busy event loop.
+_PATIENCE_S = 10.0
 #: The console's own virtual database.
 _CONSOLE = "pgbouncer"
 
@@ -22,6 +24,8 @@ class Seen:
 
     version: str
     rows: Mapping[str, list[dict[str, Any]]]
+    #: SHOW commands without an answer: name -> why.
+    failed: Mapping[str, str]
 
     @property
     def config(self) -> dict[str, str]:
@@ -87,8 +91,9 @@ def look(name: str, *more: str) -> Drive[Seen]:
     Raises (through the drive):
         DoorError: when it does not answer.
     """
-    answers: ConsoleAnswers = yield from ask(AskPgBouncer(pgbouncer=name, shows=(*SHOWS, *more)))
-    return Seen(version=answers.version, rows=answers.rows)
+    effect = AskPgBouncer(pgbouncer=name, shows=(*SHOWS, *more), timeout_s=_PATIENCE_S)
+    answers: ConsoleAnswers = yield from ask(effect)
+    return Seen(version=answers.version, rows=answers.rows, failed=answers.failed)
 
 
 def version_of(version: str) -> tuple[int, ...]:

@@ -140,7 +140,8 @@ def _owe(subject: Subject) -> Drive[None]:
             key=subject.debt,
             what=f"{subject.name} was {state}: {subject.switch.on} is owed",
             by_hand=(subject.by_hand(),),
-            data={"database": subject.database, "switch": subject.switch.off},
+            # What a crash cuts off is looked at by the step itself, and not said twice.
+            data={"database": subject.database, "under_way": True},
         )
     )
 
