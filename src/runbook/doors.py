@@ -166,6 +166,24 @@ def _pgbouncer(fleet: Fleet, *, rehearsal: bool) -> Door:
     return PgBouncerDoor(fleet, rehearsal=rehearsal)
 
 
+def _through(fleet: Fleet) -> Door:
+    from runbook.adapters.pgbouncer_query import ThroughDoor
+
+    return ThroughDoor(fleet)
+
+
+def _admin(fleet: Fleet, hosts: Door, *, rehearsal: bool) -> Door:
+    from runbook.adapters.postgres_admin import AdminDoor
+
+    return AdminDoor(fleet, rehearsal=rehearsal, hosts=hosts)
+
+
+def _holes() -> Door:
+    from runbook.adapters.secret_holes import HolesDoor
+
+    return HolesDoor()
+
+
 def _http() -> Door:
     from runbook.adapters.http_get import HttpDoor
 
@@ -186,10 +204,11 @@ def _http_post(*, rehearsal: bool) -> Door:
 
 def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door]:
     """Return the door for each effect. An adapter is one file and its lines here."""
-    from runbook.model import effects
+    from runbook.model import effects, setup_effects
 
     hosts = HostRouter(fleet, rehearsal=rehearsal)
     database = LateDoor(lambda: _postgres(fleet, hosts, rehearsal=rehearsal))
+    admin = LateDoor(lambda: _admin(fleet, hosts, rehearsal=rehearsal))
     http = LateDoor(_http)
     console = LateDoor(lambda: _pgbouncer(fleet, rehearsal=rehearsal))
     return {
@@ -209,6 +228,12 @@ def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door
         effects.HttpGet: http,
         effects.HttpPost: LateDoor(lambda: _http_post(rehearsal=rehearsal)),
         effects.TcpConnect: LateDoor(_tcp),
+        setup_effects.PutSecretFile: hosts,
+        setup_effects.FilledDigest: LateDoor(_holes),
+        setup_effects.AdminLook: admin,
+        setup_effects.PasswordFits: admin,
+        setup_effects.AdminSql: admin,
+        setup_effects.AskThroughPgBouncer: LateDoor(lambda: _through(fleet)),
     }
 
 

@@ -24,7 +24,7 @@ from runbook.model.validation import problems_of
 #: written, and what is null has no type: the rest is dynamic.
 _CEL = {"int": "int", "bool": "bool", "string": "string"}
 #: Types of parameters whose value is a list, or stands for one.
-LISTS = frozenset({"strings", "durations", "amounts", "hosts", "pools"})
+LISTS = frozenset({"strings", "durations", "amounts", "hosts", "services", "pools"})
 _SHOWN = 8
 #: A plan of more steps than this is a mistake (includes of includes multiply): nobody could read
 #: what they confirm.

@@ -44,6 +44,7 @@ _DEFAULTS: Mapping[str, Schema] = {
     "hosts": _NAMED,
     "host": _NAMED,
     "service": _NAMED,
+    "services": _or_list(_NAMED),
     "database": _NAMED,
     "unit": {"type": "string", "pattern": r"^[A-Za-z0-9_:][A-Za-z0-9:_.@\\-]{0,254}$"},
     "duration": _DURATION,

@@ -91,6 +91,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "hosts": _name,
     "host": _name,
     "service": _name,
+    "services": _several(_name),
     "database": _name,
     "unit": _unit,
     "duration": _duration_text,
@@ -227,6 +228,7 @@ def _check_names(name: str, spec: Parameter, value: Any, fleet: Fleet) -> None:
         "hosts": fleet.select,
         "host": fleet.host,
         "service": fleet.service,
+        "services": lambda names: [fleet.service(each) for each in names],
         "database": fleet.database,
         "pools": lambda pools: [fleet.service(pool["service"]) for pool in pools],
     }

@@ -26,6 +26,7 @@ ParameterType = Literal[
     "host",
     "unit",
     "service",
+    "services",
     "database",
     "enum",
 ]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from runbook.model.bouncer_place import clients_of, server_behind
 from runbook.model.database_url import CannotLead, Endpoint, endpoint_of, lead_to, redacted
 from runbook.model.errors import UsageError
-from runbook.model.fleet import ResolvedHost
-from runbook.model.inventory import Address, Closed, Service, Setting
+from runbook.model.fleet import Fleet, ResolvedHost
+from runbook.model.inventory import Address, Closed, Name, Service, Setting
 from runbook.model.setting_text import (
     CannotSet,
     drop_in_path,
@@ -50,6 +51,38 @@ class LedTo(Closed):
 
     host: Address | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    pgbouncer: Name | None = Field(
+        None, description="to where app servers reach this PgBouncer of the inventory"
+    )
+    behind: Name | None = Field(
+        None, description="to the PostgreSQL server behind this PgBouncer of the inventory"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        plain = self.host is not None or self.port is not None
+        if plain + (self.pgbouncer is not None) + (self.behind is not None) > 1:
+            raise ValueError("a url is led to one place: host and port, pgbouncer, or behind")
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether it says anything."""
+        return any(value is not None for value in self.model_dump().values())
+
+    def resolved(self, fleet: Fleet) -> LedTo:
+        """Return it as host and port.
+
+        Raises:
+            UsageError: for a PgBouncer that the inventory does not have, or not the place of.
+        """
+        if self.pgbouncer is not None:
+            host, port = clients_of(self.pgbouncer, fleet)
+        elif self.behind is not None:
+            host, port = server_behind(self.behind, fleet)
+        else:
+            return self
+        return LedTo(host=host, port=port)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from runbook.cli.rendering import roles, rolling, terminate, verbs
+from runbook.cli.rendering import bouncer_setup, roles, rolling, terminate, verbs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +20,7 @@ INTENTIONS: Mapping[str, Callable[[Node, Mapping[str, Result], Console], None]] 
     "role_settings": roles.show_intention,
     "file": verbs.show_files,
     "notify": verbs.show_messages,
+    "pgbouncer_setup": bouncer_setup.show_intention,
 }
 
 #: Verb -> what came of it.
