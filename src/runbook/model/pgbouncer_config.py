@@ -1,7 +1,7 @@
 """pgbouncer.ini from the pool budget: every value with its reason beside it.
 
 What a version does not know is left out: PgBouncer does not start for a key that it does not know.
-Versions as NEWS.md of PgBouncer tells them; 1.18 and 1.24 were tried.
+Versions as NEWS.md of PgBouncer tells them; 1.18 was tried.
 """
 
 from __future__ import annotations
