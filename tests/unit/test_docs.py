@@ -270,6 +270,7 @@ INVENTORY: dict[str, tuple[type[BaseModel], ...]] = {
     "Secrets": (inventory_model.Secret,),
     "services": (inventory_model.Service,),
     "pool": (inventory_model.Pool,),
+    "settings": (inventory_model.ServiceSettings, inventory_model.Setting),
     "gates": (
         inventory_model.Gate,
         inventory_model.HttpGate,
@@ -286,7 +287,11 @@ INVENTORY: dict[str, tuple[type[BaseModel], ...]] = {
     ),
     "rolling": (inventory_model.Rolling, inventory_model.GateTiming),
     "manager: services without systemd": (inventory_model.Manager, inventory_model.CommandManager),
-    "pgbouncers": (inventory_model.PgBouncer,),
+    "pgbouncers": (
+        inventory_model.PgBouncer,
+        inventory_model.BouncerPool,
+        inventory_model.BouncerTls,
+    ),
 }
 PLAYBOOK: dict[str, type[BaseModel]] = {
     "Top": PlaybookFrame,
