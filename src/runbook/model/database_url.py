@@ -152,6 +152,8 @@ def _check_ats(url: str, begin: int, end: int) -> None:
     loose = loose or any(
         "@" in pair and "=" not in pair.partition("@")[0] for pair in query.split("&")
     )
+    # Without a path libpq reads on to the @: `user:pa?s=word@host`.
+    loose = loose or (url[end : end + 1] == "?" and "@" in query)
     if url.count("@", begin, end) > 1 or loose:
         raise CannotLead(
             "its user or password holds an unescaped @, /, ? or #, which drivers read differently:"

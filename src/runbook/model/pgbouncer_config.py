@@ -209,6 +209,12 @@ def mode_in(text: str) -> Mode | None:
     return next((mode for mode in _MODES if mode == value), None)
 
 
+def databases_in(text: str) -> tuple[str, ...]:
+    """Return the databases that a file of ours leads to."""
+    names = [key for section, key in _parsed(text) if section == "databases"]
+    return tuple(n[1:-1].replace('""', '"') if n.startswith('"') else n for n in names)
+
+
 def _databases(wish: Wish) -> Iterator[str]:
     yield "; These alone can be reached through here: a name that is misspelled is told as such."
     for name in wish.databases:

@@ -35,6 +35,17 @@ class BouncerArgs(Closed):
     )
 
 
+def beside(bouncer: Bouncer) -> dict[str, PgBouncer]:
+    """Return other PgBouncers that stand before the same server, and have an auth_query."""
+    fleet = bouncer.fleet
+    server = fleet.same_server(bouncer.entry.database)
+    return {
+        name: entry
+        for name, entry in fleet.inventory.pgbouncers.items()
+        if name != bouncer.name and entry.database in server and entry.auth is not None
+    }
+
+
 def words(value: Sequence[str] | str | None) -> tuple[str, ...]:
     """Return the items of a list that may be written with commas."""
     if value is None:

@@ -53,6 +53,14 @@ def prepare(args: PgBouncerRetireArgs, ctx: StepContext) -> Drive[Result]:
             summary=f"{bouncer.entry.config} on {bouncer.host.name} was not written by runbook",
             hint="what somebody else has set up is stopped by them: nothing was changed",
         )
+    neighbours = _neighbours(bouncer)
+    if args.purge and neighbours:
+        return Result(
+            status="refused",
+            summary=f"PgBouncer {', '.join(neighbours)} is on {bouncer.host.name} as well, and"
+            f" needs the package {PACKAGE}",
+            hint="leave purge out: nothing was changed",
+        )
     changes = _changes(args, bouncer, seen)
     touches = sorted({line for change in changes for line in change.footprint()})
     return Result(
@@ -88,6 +96,12 @@ def act(args: PgBouncerRetireArgs, ctx: StepContext) -> Drive[Result]:
         else _nothing(bouncer),
         data={"done": done},
     )
+
+
+def _neighbours(bouncer: Bouncer) -> list[str]:
+    every = bouncer.fleet.inventory.pgbouncers
+    here = bouncer.entry.host
+    return [name for name, e in every.items() if name != bouncer.name and e.host == here]
 
 
 def _nothing(bouncer: Bouncer) -> str:

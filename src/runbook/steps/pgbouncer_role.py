@@ -26,7 +26,14 @@ from runbook.model.pgbouncer_config import knows_auth_dbname
 from runbook.model.plan import Result
 from runbook.model.setup_effects import AdminLook, AdminSql, Hole, PasswordFits
 from runbook.model.step import StepContext, StepType
-from runbook.steps.bouncer_subject import Bouncer, BouncerArgs, Survey, bouncer_of, survey
+from runbook.steps.bouncer_subject import (
+    Bouncer,
+    BouncerArgs,
+    Survey,
+    beside,
+    bouncer_of,
+    survey,
+)
 
 _DATABASES = """\
 SELECT datname::pg_catalog.text AS dbname FROM pg_catalog.pg_database
@@ -42,6 +49,9 @@ class PgBouncerRoleArgs(BouncerArgs):
 def prepare(args: PgBouncerRoleArgs, ctx: StepContext) -> Drive[Result]:
     """Look what of it there is, as a superuser, and show what is missing."""
     bouncer = bouncer_of(args, ctx.fleet)
+    shared = _shared(args, bouncer)
+    if shared is not None:
+        return shared
     if args.absent:
         places = yield from _everywhere(bouncer)
     else:
@@ -64,6 +74,23 @@ def prepare(args: PgBouncerRoleArgs, ctx: StepContext) -> Drive[Result]:
         if changes and not args.absent
         else (),
     )
+
+
+def _shared(args: PgBouncerRoleArgs, bouncer: Bouncer) -> Result | None:
+    """Refuse what would shut another PgBouncer of the same server out: it has the same function."""
+    for name, entry in beside(bouncer).items():
+        same = entry.auth == bouncer.auth
+        if args.absent or not same:
+            here, there = f"pgbouncers.{bouncer.name}.auth", f"pgbouncers.{name}.auth"
+            return Result(
+                status="refused",
+                summary=f"nothing was changed: PgBouncer {name} stands before the same server, and"
+                " its logins need the function and a role as well",
+                hint=f"take {name} out of the inventory first, or leave purge out"
+                if args.absent
+                else f"let {here} be the same role and password as {there}",
+            )
+    return None
 
 
 def act(args: PgBouncerRoleArgs, ctx: StepContext) -> Drive[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field
@@ -30,6 +31,7 @@ from runbook.model.pgbouncer_config import (
     Wish,
     auth_file,
     config_text,
+    databases_in,
     dropin_text,
     mode_in,
     whose,
@@ -48,7 +50,14 @@ from runbook.steps.bouncer_host import (
     refuse,
     refuse_theirs,
 )
-from runbook.steps.bouncer_subject import Bouncer, BouncerArgs, bouncer_of, survey, words
+from runbook.steps.bouncer_subject import (
+    Bouncer,
+    BouncerArgs,
+    Survey,
+    bouncer_of,
+    survey,
+    words,
+)
 from runbook.steps.bouncer_wish import frozen, thawed, wish_of
 from runbook.steps.file_args import backup_of
 from runbook.steps.file_diff import shown_diff
@@ -101,6 +110,7 @@ def prepare(args: PgBouncerSetupArgs, ctx: StepContext) -> Drive[Result]:
         told = yield from survey(args, bouncer)
         seen = yield from look_at(bouncer)
         refuse(bouncer, seen)
+        told = _kept(args, told, seen)
         fitness = yield from _fitness(args, bouncer, seen, ctx)
         wish = wish_of(bouncer, _mode(args, bouncer, seen) or fitness.mode, told, seen)
         text = config_text(wish)
@@ -135,6 +145,17 @@ def prepare(args: PgBouncerSetupArgs, ctx: StepContext) -> Drive[Result]:
         if changes
         else (),
     )
+
+
+def _kept(args: PgBouncerSetupArgs, told: Survey, seen: HostSeen) -> Survey:
+    """Keep what is led through it already: who is idle, or not meant this time, has no session."""
+    if words(args.databases) or whose(seen.text) != "ours":
+        return told
+    more = tuple(name for name in databases_in(seen.text) if name not in told.databases)
+    if not more:
+        return told
+    why = f"{told.why}; and what is led through it already"
+    return replace(told, databases=tuple(sorted((*told.databases, *more))), why=why)
 
 
 def _fitness(
@@ -222,9 +243,11 @@ class _Wanted:
                 path=bouncer.auth_file,
                 content=auth_file(bouncer.auth.user, entry.admin.user).content,
                 holes=holes(bouncer),
-                expected=seen.auth.digest,
-                # Secrets are not copied about.
-                backup=None,
+                expected=seen.auth.digest or unknown,
+                # Secrets of ours are not copied about; somebody else's users are not lost.
+                backup=backup_of(bouncer.auth_file, ctx.run_id)
+                if whose(seen.text) == "foreign"
+                else None,
             )
         if not seen.config.is_as(sha256(text), _MODE, seen.owner):
             yield PutFile(
@@ -364,8 +387,13 @@ def _install(bouncer: Bouncer, prepared: dict[str, Any], done: list[str]) -> Dri
         return seen
     mask, install, unmask = _package(bouncer, _without_package(seen))
     if not seen.installed:
-        for change in (mask, install):
-            yield from made(change, done)
+        yield from made(mask, done)
+        try:
+            yield from made(install, done)
+        except CannotSetUp:
+            # Else the next try would find it masked, by nobody that anybody knows.
+            yield from made(unmask, done)
+            raise
         seen = yield from look_at(bouncer)
     if seen.masked:
         yield from made(unmask, done)
@@ -374,8 +402,6 @@ def _install(bouncer: Bouncer, prepared: dict[str, Any], done: list[str]) -> Dri
 
 
 def _without_package(seen: HostSeen) -> HostSeen:
-    from dataclasses import replace
-
     return replace(seen, said={**seen.said, "binary": ""})
 
 

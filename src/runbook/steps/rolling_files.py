@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from posixpath import dirname
 from typing import Any
 
-from runbook.model.database_url import CannotLead
+from runbook.model.database_url import CannotLead, endpoint_of, lead_to
 from runbook.model.document import visible
 from runbook.model.effects import (
     Change,
@@ -88,6 +88,8 @@ class Looked:
     wishes: tuple[FileWish, ...] = ()
     #: Each value as it is and as it shall be, for the record.
     values: tuple[dict[str, Any], ...] = ()
+    #: Files that are not there, and that nothing is wished of.
+    gone: frozenset[str] = frozenset()
 
     @property
     def changed(self) -> tuple[FileWish, ...]:
@@ -190,6 +192,7 @@ def _wishes(
 ) -> Looked | Unfit:
     wishes: list[FileWish] = []
     values: list[dict[str, Any]] = []
+    gone: set[str] = set()
     for number, place in enumerate(wanted.places):
         backup = backups[number] if backups else None
         try:
@@ -199,7 +202,9 @@ def _wishes(
         if wish is not None:
             wishes.append(wish)
             values += _values(place, wish, environment)
-    return Looked(wishes=tuple(wishes), values=tuple(values))
+        elif seen[number].kind != "file":
+            gone.add(place.path)
+    return Looked(wishes=tuple(wishes), values=tuple(values), gone=frozenset(gone))
 
 
 def _hint(wanted: Wanted, place: Place) -> str:
@@ -225,6 +230,11 @@ def _wish(  # noqa: PLR0917 - one place, as it was seen
             mode = "600"  # a connection string may hold a password
     elif backup.kind == "file":
         new = backup.content
+        if old is not None and not _changed_by_values_alone(place, new, old, run_id):
+            raise CannotSet(
+                f"something else in it was changed since run {wanted.restore}, and would go back"
+                f" as well: its backup is {backup_of(place.path, wanted.restore or '')}"
+            )
         mode, owner = (backup.mode, backup.owner) if old is None else (None, None)
     elif place.drop_in and old is not None and read_drop_in(old).made_by == wanted.restore:
         new = None
@@ -239,6 +249,30 @@ def _wish(  # noqa: PLR0917 - one place, as it was seen
         owner=owner,
         folder=seen.why == "nofolder",
     )
+
+
+def _changed_by_values_alone(place: Place, kept: str, now: str, run_id: str) -> bool:
+    """Whether a backup with the values of now in it is the file as it is now."""
+    text = kept
+    for item in place.items:
+        value = item.read(now, {})
+        if value == item.read(kept, {}):
+            continue
+        if value is None or not _led_alone(item, item.read(kept, {}), value):
+            return False
+        text = item.put(text, value, run_id)
+    return text == now
+
+
+def _led_alone(item: Item, kept: str | None, now: str) -> bool:
+    """Whether of a connection string only host and port differ: a new password would be lost."""
+    if item.name != "url":
+        return True
+    try:
+        endpoint = endpoint_of(now)
+        return kept is not None and lead_to(kept, endpoint.host, endpoint.port) == now
+    except CannotLead:
+        return False
 
 
 def _told(

@@ -160,6 +160,8 @@ def _still_as_shown(
     found: list[tuple[OneFile, FileWish]] = []
     for file in config.files:
         wish = wishes.get(file.path)
+        if wish is None and file.ours and not file.after and file.path in looked.gone:
+            continue  # an earlier process has removed it
         if wish is None or wish.after != file.after or wish.before not in {file.before, file.after}:
             return _moved_on(file.path)
         if wish.before == file.after:

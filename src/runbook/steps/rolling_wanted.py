@@ -123,7 +123,14 @@ class Item:
             CannotSet: when the text cannot hold it; CannotLead: when a connection string cannot be
                 led there.
         """
-        value = self._value(self.read(text, environment))
+        return self.put(text, self._value(self.read(text, environment)), run_id)
+
+    def put(self, text: str | None, value: str, run_id: str) -> str:
+        """Return the text with this value in it.
+
+        Raises:
+            CannotSet: when the text cannot hold it.
+        """
         setting = self.setting
         if setting.environment is not None:
             return with_drop_in(text, setting.environment, value, run_id)
