@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -173,3 +174,44 @@ def holding(lab: Lab, host: Host, count: int) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def test_an_undo_takes_back_nothing_that_somebody_has_put_there_since(
+    shop: Lab, runbook: Command
+) -> None:
+    ran = runbook(*APPLY, "--set", "shop.size=3", "--yes")
+    edited = shop.apps[1]
+    shop.exec(edited, ["sh", "-c", f"echo FEATURE_X=on >> {ENV}"])
+    undo = ("pool", "apply", DB, "--undo", run_of(ran), "--yes")
+    refused = runbook(*undo, code=3)
+    assert "app-2" in refused.said
+    assert "FEATURE_X=on" in shop.exec(edited, ["cat", ENV]).stdout
+    assert sizes(shop) == [3, 3, 3]
+    shop.exec(edited, ["sed", "-i", "/FEATURE_X/d", ENV])
+    runbook(*undo)
+    assert sizes(shop) == [TOO_LARGE] * 3
+
+
+def test_what_the_hosts_have_unlike_the_inventory_is_in_the_sum(
+    shop: Lab, runbook: Command
+) -> None:
+    drifted = shop.apps[2]
+    shop.exec(drifted, ["sed", "-i", "s/MAX_OVERFLOW=.*/MAX_OVERFLOW=20/", ENV])
+    # 2 hosts x 2 x 9, and 1 x 2 x (9 + 20): more than now.
+    refused = runbook(*APPLY, "--set", "shop.size=9", "--yes", code=3)
+    assert "94 connections may be opened, and 37 are usable" in refused.said
+
+
+def test_a_size_is_not_written_over_what_is_no_number(shop: Lab, runbook: Command) -> None:
+    declare(runbook, settings={"size": {"env_file": ENV, "key": "DATABASE_URL"}})
+    refused = runbook(*APPLY, "--set", "shop.size=4", "--dry-run", code=3)
+    assert "DATABASE_URL holds no whole number" in refused.said
+
+
+def test_interrupted_in_its_look_it_changes_nothing(shop: Lab, runbook: Command) -> None:
+    words = ("pool", "apply", DB, "--window", "20s", "--set", "shop.size=4", "--yes")
+    running = runbook.start(*words)
+    time.sleep(4)
+    running.interrupt()
+    running.finish(130)
+    assert sizes(shop) == [TOO_LARGE] * 3

@@ -181,7 +181,8 @@ class _Tuning:
         )
         supposed = parse(words, fleet.inventory.services)
         check_fit(supposed, fleet, fleet.same_server(target))
-        after = planner.suppose(target, supposed) if words else before
+        # What is not written stays on a host as it is there, also where it differs.
+        after = planner.suppose(target, supposed, alike=False) if words else before
         words = _in_order(words, before, after)
         _refuse_too_much(before, after)
         return cls(fleet=fleet, before=before, after=after, words=words, left=left)

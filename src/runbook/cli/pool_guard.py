@@ -131,8 +131,8 @@ def _propose(fleet: Fleet, target: str, params: dict[str, str | None]) -> dict[s
     Raises:
         RunbookError: when it did not come to its end.
     """
-    from runbook.cli.running import EXIT_CODES, Request, run_playbook
-    from runbook.model.errors import ExitCode, Interrupted, StepFailed
+    from runbook.cli.running import Request, run_playbook
+    from runbook.model.errors import Interrupted, StepFailed
 
     said = {name: value for name, value in params.items() if value is not None}
     request = Request(
@@ -140,10 +140,10 @@ def _propose(fleet: Fleet, target: str, params: dict[str, str | None]) -> dict[s
     )
     outcome = run_playbook(request, fleet)
     result = outcome.steps[0].result
+    if outcome.stop_asked:
+        raise Interrupted("interrupted: nothing was changed")
     if result is not None and "guards" in result.data:
         return result.data
-    if EXIT_CODES[outcome.finish.status] == ExitCode.INTERRUPTED:
-        raise Interrupted("interrupted: not everything was looked at")
     why = outcome.finish.reason if result is None else result.summary
     raise StepFailed(why, hint=result.hint if result else None)
 

@@ -140,16 +140,19 @@ class Planner:
         self._looked[target] = self._facts(target)
         return self.suppose(target, self._what_if)
 
-    def suppose(self, target: str, what_if: Sequence[Supposition]) -> PoolPlan:
+    def suppose(
+        self, target: str, what_if: Sequence[Supposition], *, alike: bool = True
+    ) -> PoolPlan:
         """Return the plan of a database that was looked at, were it as supposed."""
         from runbook.model.pool_planning import plan_pools
 
         facts = self._looked[target]
-        return plan_pools(self._fleet, facts, reserve=self._asked.reserve, what_if=what_if)
+        reserve = self._asked.reserve
+        return plan_pools(self._fleet, facts, reserve=reserve, what_if=what_if, alike=alike)
 
     def _facts(self, target: str) -> PoolFacts:
-        from runbook.cli.running import EXIT_CODES, Request, run_playbook
-        from runbook.model.errors import ExitCode, Interrupted
+        from runbook.cli.running import Request, run_playbook
+        from runbook.model.errors import Interrupted
         from runbook.model.pool_facts import PoolFacts
 
         request = Request(
@@ -161,10 +164,11 @@ class Planner:
         )
         outcome = run_playbook(request, self._fleet)
         result = outcome.steps[0].result
+        if outcome.stop_asked:
+            # What was seen until then is a part of the window; and nobody wants it any more.
+            raise Interrupted("interrupted while the pools were looked at: nothing was changed")
         if result is not None and result.good and "facts" in result.data:
             return PoolFacts.model_validate(result.data["facts"])
-        if EXIT_CODES[outcome.finish.status] == ExitCode.INTERRUPTED:
-            raise Interrupted("interrupted: the pools were not looked at")
         raise _failure(result, outcome.finish.reason)
 
 

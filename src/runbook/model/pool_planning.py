@@ -39,16 +39,18 @@ def plan_pools(
     *,
     reserve: str | None = None,
     what_if: Sequence[Supposition] = (),
+    alike: bool = True,
 ) -> PoolPlan:
     """Return the budget of a database, as it is or as it is supposed, and sizes that fit.
 
-    `reserve` is a count or a share of the usable slots; the inventory's own, when left out.
+    `reserve` is a count or a share of the usable slots; the inventory's own, when left out. Hosts
+    that are configured differently become `alike` in a what-if, unless its values are put on each.
 
     Raises:
         UsageError: when the inventory has no such database, or too little is known of a service
             to suppose one number of it.
     """
-    case = suppose(case_of(fleet, facts, reserve), what_if)
+    case = suppose(case_of(fleet, facts, reserve), what_if, alike=alike)
     needs = {one.name: need_of(one) for one in case.services}
     shares = _shares(case, needs)
     growth = growths(case, shares.each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -114,8 +115,11 @@ def check_fit(suppositions: Sequence[Supposition], fleet: Fleet, databases: Sequ
             )
 
 
-def suppose(case: Case, suppositions: Sequence[Supposition]) -> Case:
+def suppose(case: Case, suppositions: Sequence[Supposition], *, alike: bool = True) -> Case:
     """Return the case, were it as supposed; what is said of one service wins over all of them.
+
+    Hosts that are configured differently become `alike`; else each keeps what nothing is said of,
+    as it does when these very values are put there.
 
     Raises:
         UsageError: for a service of which too little is known to suppose one number of it.
@@ -131,16 +135,21 @@ def suppose(case: Case, suppositions: Sequence[Supposition]) -> Case:
                 service,
                 of_all,
                 {one.key: one.value for one in suppositions if one.service == service.name},
+                alike=alike,
             )
             for service in case.services
         ),
     )
 
 
-def _supposed(case: ServiceCase, of_all: dict[str, int], own: dict[str, int]) -> ServiceCase:
+def _supposed(
+    case: ServiceCase, of_all: dict[str, int], own: dict[str, int], *, alike: bool
+) -> ServiceCase:
     values = {key: value for key, value in {**of_all, **own}.items() if key in SERVICE}
     if not values:
         return case
+    if case.unlike and not alike:
+        return _each_put(case, values)
     base = case.shapes[0] if case.shapes else None
     if base is None and not {"processes", "size"} <= set(values):
         if not own:
@@ -161,4 +170,18 @@ def _supposed(case: ServiceCase, of_all: dict[str, int], own: dict[str, int]) ->
         unlike={},
         declared=shape,
         counted_by=counted_by,
+    )
+
+
+def _each_put(case: ServiceCase, values: dict[str, int]) -> ServiceCase:
+    """Return hosts that differ with these values put on each: the rest of each stays."""
+    counts: Counter[Shape] = Counter()
+    for shape in case.shapes:
+        counts[replace(shape, **values, hosts=1)] += shape.hosts
+    return replace(
+        case,
+        # The first stays the first: hosts that are not in `unlike` are as it is.
+        shapes=tuple(replace(shape, hosts=count) for shape, count in counts.items()),
+        unlike={host: replace(shape, **values) for host, shape in case.unlike.items()},
+        declared=replace(case.declared, **values) if case.declared is not None else None,
     )

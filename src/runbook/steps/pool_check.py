@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from runbook.model.effects import Drive
 from runbook.model.errors import UsageError
-from runbook.model.fleet import Fleet
+from runbook.model.fleet import Fleet, ResolvedHost
 from runbook.model.inventory import Closed, Name
 from runbook.model.plan import Result
-from runbook.model.pool_facts import PoolFacts, ServiceUse
+from runbook.model.pool_facts import Configured, PoolFacts, ServiceUse
 from runbook.model.step import StepContext, StepType
 from runbook.model.units import Duration, format_duration
+from runbook.steps.pool_settings import configured
 
 
 class PoolSize(Closed):
@@ -44,7 +45,9 @@ def act(args: PoolCheckArgs, ctx: StepContext) -> Drive[Result]:
     facts = yield from ctx.judge.pool_use(
         args.database, ctx.fleet, window_s=args.watch, hosts=False
     )
-    pools = [_pool(pool, facts, ctx.fleet) for pool in args.pools]
+    # Hosts may differ in what is not given: one has more processes than the inventory declares.
+    read = yield from configured(tuple(pool.service for pool in args.pools), ctx.fleet)
+    pools = [_pool(pool, facts, ctx.fleet, read.configured) for pool in args.pools]
     over = [one for pool in pools for one in pool["over"]]
     server = facts.server
     data = {"used": server.used, "peak": server.peak, "usable": server.usable, "pools": pools}
@@ -64,43 +67,68 @@ def act(args: PoolCheckArgs, ctx: StepContext) -> Drive[Result]:
     return Result(status="ok", summary=f"{kept}, watched for {watched}; {slots}", data=data)
 
 
-def _pool(pool: PoolSize, facts: PoolFacts, fleet: Fleet) -> dict[str, Any]:
+def _pool(
+    pool: PoolSize, facts: PoolFacts, fleet: Fleet, there: Sequence[Configured]
+) -> dict[str, Any]:
     """One service: what each host may hold, what it held, and what is to be said of that."""
-    budget = budget_of(pool, fleet)
+    budgets = budgets_of(pool, fleet, there)
     use = next((use for use in facts.services if use.service == pool.service), None)
-    told: dict[str, Any] = {"service": pool.service, "budget": budget, "hosts": {}}
+    told: dict[str, Any] = {"service": pool.service, "budget": max(budgets.values()), "hosts": {}}
     if use is None or pool.service in facts.behind_bouncer:
         why = "comes through a PgBouncer" if use is not None else "has no session that is seen"
         return {**told, "over": [], "kept": [f"{pool.service} {why}: not judged"]}
     told["hosts"] = {host.host: host.peak for host in use.hosts}
-    number = len(fleet.service_hosts(pool.service))
-    over = list(_over(use, budget, number))
-    if use.hosts:
-        most = max(host.peak for host in use.hosts)
-        kept = f"{pool.service} held at most {most} on a host and may hold {budget}"
-    else:
-        kept = f"{pool.service} held at most {use.peak} and may hold {number * budget} on all hosts"
-    return {**told, "over": over, "kept": [] if over else [kept]}
+    over = list(_over(use, budgets))
+    return {**told, "over": over, "kept": [] if over else [_kept(use, budgets)]}
 
 
-def _over(use: ServiceUse, budget: int, hosts: int) -> Iterator[str]:
+def _over(use: ServiceUse, budgets: Mapping[str, int]) -> Iterator[str]:
     for host in use.hosts:
-        if host.peak > budget:
-            yield f"{use.service} on {host.host} held {host.peak} and may hold {budget}"
-    if not use.hosts and use.peak > hosts * budget:
-        yield f"{use.service} held {use.peak} and may hold {hosts * budget} on all hosts"
+        if host.peak > budgets[host.host]:
+            may = budgets[host.host]
+            yield f"{use.service} on {host.host} held {host.peak} and may hold {may}"
+    together = sum(budgets.values())
+    if not use.hosts and use.peak > together:
+        yield f"{use.service} held {use.peak} and may hold {together} on all hosts"
 
 
-def budget_of(pool: PoolSize, fleet: Fleet) -> int:
-    """Return what one host may hold: processes x (size + overflow).
+def _kept(use: ServiceUse, budgets: Mapping[str, int]) -> str:
+    if not use.hosts:
+        together = sum(budgets.values())
+        return f"{use.service} held at most {use.peak} and may hold {together} on all hosts"
+    fullest = max(use.hosts, key=lambda host: host.peak)
+    may = budgets[fullest.host]
+    return f"{use.service} held at most {fullest.peak} on a host and may hold {may}"
+
+
+def budgets_of(pool: PoolSize, fleet: Fleet, there: Sequence[Configured] = ()) -> dict[str, int]:
+    """Return what each host may hold: processes x (size + overflow).
+
+    What is not given is as the host itself has it, where the inventory says where that lives;
+    else as the inventory declares it.
 
     Raises:
-        UsageError: when neither the arguments nor the inventory say it.
+        UsageError: when nothing says it.
     """
+    own: dict[tuple[str, str], int] = {
+        (value.host, value.name): int(value.value)
+        for value in reversed(there)
+        if value.service == pool.service and value.declared and value.value.isdecimal()
+    }
+    return {host.name: _budget(pool, fleet, host.name, own) for host in _hosts(pool, fleet)}
+
+
+def _hosts(pool: PoolSize, fleet: Fleet) -> tuple[ResolvedHost, ...]:
+    return fleet.service_hosts(pool.service)
+
+
+def _budget(pool: PoolSize, fleet: Fleet, host: str, own: Mapping[tuple[str, str], int]) -> int:
     declared = fleet.service(pool.service).pool
     values: dict[str, int] = {}
     for name in ("size", "overflow", "processes"):
         value = getattr(pool, name)
+        if value is None:
+            value = own.get((host, name))
         if value is None and declared is not None:
             value = getattr(declared, name)
         if value is None:
@@ -121,7 +149,7 @@ def _targets(args: PoolCheckArgs, fleet: Fleet) -> tuple[str, ...]:
                 f"service {pool.service!r} uses database {uses!r}, not {args.database!r}",
                 hint="name services of this database",
             )
-        budget_of(pool, fleet)
+        budgets_of(pool, fleet)
     return (args.database,)
 
 

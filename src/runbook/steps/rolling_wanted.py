@@ -30,6 +30,7 @@ SettingName = Literal["size", "overflow", "processes", "url"]
 NAMES: tuple[SettingName, ...] = ("size", "overflow", "processes", "url")
 #: A number of more digits is none of a pool's.
 _MOST_DIGITS = 9
+_NO_NUMBER = "what is no number"
 
 
 class Put(Closed):
@@ -140,6 +141,10 @@ class Item:
 
     def _value(self, old: str | None) -> str:
         if not isinstance(self.new, LedTo):
+            if old and self.shown(old) == _NO_NUMBER:
+                raise CannotSet(
+                    f"{self.label} holds no whole number there, so it is no place of a {self.name}"
+                )
             return str(self.new)
         if old is None:
             raise CannotSet(f"it does not set {self.label}, so there is nothing to lead elsewhere")
@@ -152,7 +157,7 @@ class Item:
         if self.name == "url":
             return str(_endpoint(value) or "a place that cannot be read from it")
         number = value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS
-        return value if number else "what is no number"
+        return value if number else _NO_NUMBER
 
     def told(self, value: str | None) -> str | None:
         """Return a value for the record, a connection string without its secrets."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runbook.model.errors import UsageError
+from runbook.model.pool_planning import plan_pools
 from runbook.model.pool_what_if import check_fit, parse
 from unit.model.pool_world import configured, facts, fleet, planned, shop, use
 
@@ -100,3 +101,13 @@ def test_a_service_of_another_database_would_change_nothing() -> None:
     with pytest.raises(UsageError, match="service 'none' names no database"):
         check_fit(parse(["none.hosts=1"], services), inventory, ["db"])
     check_fit(parse(["shop.hosts=1", "size=1"], services), inventory, ["db"])
+
+
+def test_hosts_that_differ_stay_so_when_values_are_put_on_each() -> None:
+    other = (configured("web-1", "8", name="overflow"), configured("web-2", "6", name="processes"))
+    seen = facts(use(), configured=other)
+    supposed = parse(["shop.size=5"], INVENTORY.inventory.services)
+    plan = plan_pools(INVENTORY, seen, what_if=supposed, alike=False)
+    shop_now = plan.services[0]
+    assert shop_now.counted == 1 * (5 + 8) + 6 * 5 + 2 * 5
+    assert plan.together == shop_now.counted + 20 + 20

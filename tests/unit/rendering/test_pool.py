@@ -155,7 +155,7 @@ def test_a_monitor_gets_one_line_and_an_exit_code(size: int, code: int) -> None:
     line, got = pool_check.check(planned(fleet({"shop": shop(size)})))
     assert got == code
     assert line.count("|") == 1
-    assert f"| budget={4 * size};140;200;0;200 used=0;;;0;200" in line
+    assert f"| budget={4 * size};139;199;0;200 used=0;;;0;200" in line
 
 
 def test_the_json_is_as_its_schema_says_and_the_file_is_current() -> None:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from runbook.model.errors import UsageError
+from runbook.model.effects import Together
+from runbook.model.errors import Unreachable, UsageError
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Inventory
 from runbook.model.plan import Result
-from runbook.model.pool_facts import HostUse, PoolFacts, ServerFacts, ServiceUse
+from runbook.model.pool_facts import Configured, HostUse, PoolFacts, ServerFacts, ServiceUse
 from runbook.model.step import StepContext
-from runbook.steps.pool_check import POOL_CHECK
+from runbook.steps.pool_check import POOL_CHECK, PoolSize, budgets_of
 
 FLEET = Fleet(
     Inventory.model_validate(
@@ -63,12 +64,15 @@ def check(counts: Counts, **more: Any) -> Result:
     assert POOL_CHECK.targets(args, FLEET) == ("db",)
     judge: Any = counts
     drive = POOL_CHECK.phases["act"](args, StepContext(fleet=FLEET, judge=judge, target="db"))
+    answer: Any = None
     try:
-        next(drive)
+        while True:  # hosts that do not answer: the inventory's word counts
+            effect = drive.send(answer)
+            assert isinstance(effect, Together)
+            answer = tuple(Unreachable("no route") for _ in effect.effects)
     except StopIteration as stop:
         result: Result = stop.value
         return result
-    raise AssertionError
 
 
 def test_who_keeps_to_its_size_and_who_does_not() -> None:
@@ -86,6 +90,21 @@ def test_who_keeps_to_its_size_and_who_does_not() -> None:
 def test_hosts_that_are_not_told_apart_are_judged_together() -> None:
     assert check(Counts({}, peak=16)).status == "ok"
     assert "shop held 17 and may hold 16 on all hosts" in check(Counts({}, peak=17)).summary
+
+
+def test_a_host_is_held_to_what_it_has_where_nothing_else_is_given() -> None:
+    there = [
+        Configured(
+            service="shop", host=host, name=name, value=value, source="", declared=declared
+        )
+        for host, name, value, declared in (
+            ("web-2", "processes", "6", True),
+            ("web-2", "size", "9", True),  # the new size is given
+            ("web-1", "overflow", "50", False),  # found, and may be something else
+        )
+    ]  # fmt: skip
+    pool = PoolSize(service="shop", size=4)
+    assert budgets_of(pool, FLEET, there) == {"web-1": 8, "web-2": 24}
 
 
 def test_what_comes_through_a_bouncer_is_not_judged() -> None:

@@ -22,11 +22,11 @@ def check(plan: PoolPlan) -> tuple[str, int]:
     """Return the plugin's line and its exit code."""
     status = _STATUS[plan.verdict]
     usable = plan.slots.usable
-    # Rounded up: at exactly 70% it is tight.
-    warn = -(-usable * TIGHT // 100)
+    # A monitor alerts above these numbers: at exactly 70% it is tight, exactly usable is full.
+    warn, full = -(-usable * TIGHT // 100) - 1, usable - 1
     performance = (
-        f"budget={plan.together};{warn};{usable};0;{usable}"
+        f"budget={plan.together};{warn};{full};0;{usable}"
         f" used={plan.slots.used};;;0;{usable} peak={plan.slots.peak};;;0;{usable}"
-        f" percent={plan.percent}%;{TIGHT};100;0"
+        f" percent={plan.percent}%;{TIGHT - 1};99;0"
     )
     return f"{plugin_line(status, f'{plan.target}: {plan.title}')} | {performance}", status
