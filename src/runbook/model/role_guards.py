@@ -44,6 +44,8 @@ class GuardedService:
     pool: Pool | None
     #: PgBouncers through which it may come: the database's own in the inventory.
     poolers: tuple[str, ...] = ()
+    #: Hosts that are set to hold more than is declared: `web-2 16`.
+    beyond: tuple[str, ...] = ()
 
     @property
     def most_hosts(self) -> int:
@@ -194,17 +196,8 @@ def _keepalives(role: GuardedRole) -> Iterator[Guard]:
 
 
 def _limit(role: GuardedRole) -> Guard:
-    current = role.current.get(CONNECTION_LIMIT)
-    poolers = sorted({pooler for service in role.services for pooler in service.poolers})
-    if poolers:
-        why = (
-            f"{', '.join(poolers)} may open its connections: what the pooler may open is the"
-            " limit, so set it there"
-        )
-        return _left(role, CONNECTION_LIMIT, why)
-    undeclared = [service.name for service in role.services if service.pool is None]
-    if undeclared:
-        why = f"services.{undeclared[0]}.pool is not declared: there is no budget to hold it to"
+    why = _no_budget(role)
+    if why:
         return _left(role, CONNECTION_LIMIT, why)
     limit, sum_ = _budget(role)
     if limit > role.usable:
@@ -219,9 +212,29 @@ def _limit(role: GuardedRole) -> Guard:
             " of its clients could connect. `runbook diagnose` says whose they are"
         )
         return _left(role, CONNECTION_LIMIT, why)
-    if current == str(limit):
+    if role.current.get(CONNECTION_LIMIT) == str(limit):
         return _left(role, CONNECTION_LIMIT, f"it is {limit} already")
     return _proposed(role, CONNECTION_LIMIT, str(limit), f"its budget: {sum_}")
+
+
+def _no_budget(role: GuardedRole) -> str:
+    """Say why what is declared is no measure of what the role's services may hold, or ""."""
+    poolers = sorted({pooler for service in role.services for pooler in service.poolers})
+    if poolers:
+        return (
+            f"{', '.join(poolers)} may open its connections: what the pooler may open is the"
+            " limit, so set it there"
+        )
+    for service in role.services:
+        if service.pool is None:
+            return f"services.{service.name}.pool is not declared: there is no budget to hold it to"
+        if service.beyond:
+            return (
+                f"hosts of {service.name} are set to more than the {service.pool.budget} that the"
+                f" inventory declares for each ({', '.join(service.beyond[:4])}): rightful sessions"
+                " would be refused. Bring one to the other first: `runbook pool plan` shows both"
+            )
+    return ""
 
 
 def _budget(role: GuardedRole) -> tuple[int, str]:

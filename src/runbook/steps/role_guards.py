@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from runbook.model.errors import UsageError
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Closed, Name, Service
 from runbook.model.plan import Result
+from runbook.model.pool_facts import Configured
 from runbook.model.role_guards import (
     IDLE_IN_TRANSACTION_S,
     Guard,
@@ -25,6 +26,8 @@ from runbook.model.role_guards import (
 from runbook.model.role_settings import CONNECTION_LIMIT, PARAMETERS, RoleSetting
 from runbook.model.step import StepContext, StepType
 from runbook.model.units import Duration
+from runbook.steps.pool_check import PoolSize, budgets_of
+from runbook.steps.pool_settings import configured
 from runbook.steps.role_look import RoleSeen, RolesSeen, look
 
 
@@ -51,6 +54,8 @@ def act(args: RoleGuardsArgs, ctx: StepContext) -> Drive[Result]:
     if observed:
         every = tuple(dict.fromkeys((*declared, *observed)))
         seen = yield from look(args.database, every, ctx.fleet)
+    # Of a role that is shared, every service counts.
+    read = yield from configured(tuple(_of_server(args.database, ctx.fleet)), ctx.fleet)
     wishes = GuardWishes(
         idle_in_transaction_s=args.idle_in_transaction, transaction_s=args.transaction_timeout
     )
@@ -60,7 +65,7 @@ def act(args: RoleGuardsArgs, ctx: StepContext) -> Drive[Result]:
         if unfit:
             unowned += tuple(f"{name}: {unfit}" for name in names)
         else:
-            guards += propose(_role(args, role, names, seen, ctx.fleet), wishes)
+            guards += propose(_role(args, role, names, seen, ctx.fleet, read.configured), wishes)
     return _result(args, guards, unowned, {role: seen.roles[role].sessions for role in owners})
 
 
@@ -126,8 +131,13 @@ def _unfit(database: str, role: RoleSeen, fleet: Fleet) -> str:
     return ""
 
 
-def _role(
-    args: RoleGuardsArgs, role: str, names: list[str], seen: RolesSeen, fleet: Fleet
+def _role(  # noqa: PLR0917 - all that is known of it
+    args: RoleGuardsArgs,
+    role: str,
+    names: list[str],
+    seen: RolesSeen,
+    fleet: Fleet,
+    there: Sequence[Configured],
 ) -> GuardedRole:
     # A role that other services share is limited for all of them.
     sharing = [
@@ -145,7 +155,7 @@ def _role(
     return GuardedRole(
         name=role,
         major=seen.major,
-        services=tuple(_service(name, args.database, fleet) for name in sharing),
+        services=tuple(_service(name, args.database, fleet, there) for name in sharing),
         sessions=seen.roles[role].sessions,
         others=others if named else 0,
         usable=seen.usable,
@@ -153,12 +163,17 @@ def _role(
     )
 
 
-def _service(name: str, database: str, fleet: Fleet) -> GuardedService:
+def _service(name: str, database: str, fleet: Fleet, there: Sequence[Configured]) -> GuardedService:
     bouncers = fleet.inventory.pgbouncers.items()
+    pool = fleet.service(name).pool
+    budgets = budgets_of(PoolSize(service=name), fleet, there) if pool is not None else {}
     return GuardedService(
         name=name,
         hosts=len(fleet.service_hosts(name)),
-        pool=fleet.service(name).pool,
+        pool=pool,
+        beyond=tuple(
+            f"{host} {may}" for host, may in budgets.items() if pool and may > pool.budget
+        ),
         poolers=tuple(b for b, of in bouncers if of.database in fleet.same_server(database)),
     )
 

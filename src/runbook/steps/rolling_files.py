@@ -157,7 +157,10 @@ def seen_file(outcome: Any, path: str, *, sudo: bool) -> FileSeen | Unfit:
     seen = parse_look(outcome.stdout, path)
     if seen is None:
         said = visible(outcome.stderr.strip().rpartition("\n")[2])[:200]
-        hint = "settings.sudo looks and writes with `sudo -n sh`: is it allowed there?"
+        hint = (
+            "settings.sudo looks and writes with `sudo -n sh`; in sudoers there, for the user that"
+            " logs in: USER ALL=(root) NOPASSWD: /usr/bin/sh, /bin/sh"
+        )
         problem = f"{path} could not be looked at: {said or f'exit code {outcome.exit_code}'}"
         return Unfit(problem=problem, hint=hint if sudo else "settings.sudo: true looks as root")
     if seen.kind == "refused":

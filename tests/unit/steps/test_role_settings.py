@@ -9,8 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from runbook.adapters.postgres import PostgresDoor
-from runbook.model.effects import ChangeSql
-from runbook.model.errors import ChangeInRehearsal, DoorError, MissingGrant, RunbookError
+from runbook.model.effects import ChangeSql, Together
+from runbook.model.errors import (
+    ChangeInRehearsal,
+    DoorError,
+    MissingGrant,
+    RunbookError,
+    Unreachable,
+)
 from runbook.model.fleet import Fleet
 from runbook.model.step import StepContext
 from runbook.steps.role_guards import ROLE_GUARDS
@@ -62,6 +68,9 @@ class Driven:
                     assert effect.footprint() <= set(prepared.touches)
                     before(len(self.made))
                     self.made.append(effect)
+                if isinstance(effect, Together):  # what hosts are set to: none of them is there
+                    value, send = tuple(Unreachable("no route") for _ in effect.effects), drive.send
+                    continue
                 try:
                     value, send = door.perform(effect), drive.send
                 except DoorError as error:
