@@ -35,6 +35,11 @@ class Endpoint:
     host: str
     port: int | None = None
 
+    def same_as(self, other: Endpoint) -> bool:
+        """Whether both lead to the same place, as far as their names tell."""
+        mine = (self.host.strip("[]").casefold(), self.port or 5432)
+        return mine == (other.host.strip("[]").casefold(), other.port or 5432)
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port is None else f"{host}:{self.port}"

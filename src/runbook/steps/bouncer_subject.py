@@ -96,8 +96,10 @@ class Bouncer:
 
     @property
     def auth_file(self) -> str:
-        """Return the path of userlist.txt: beside the configuration."""
-        return self.entry.config.rpartition("/")[0] + "/userlist.txt"
+        """Return the path of userlist.txt: beside the configuration, and of this one alone."""
+        folder, _, file = self.entry.config.rpartition("/")
+        own = "" if file == "pgbouncer.ini" else f"{file.removesuffix('.ini')}."
+        return f"{folder}/{own}userlist.txt"
 
     @property
     def dropin(self) -> str:

@@ -18,7 +18,8 @@ from runbook.model.effects import (
     ask,
 )
 from runbook.model.errors import CommandFailed, ConnectionLost, DoorError, NotStarted
-from runbook.model.fleet import Fleet
+from runbook.model.fleet import Fleet, some_of
+from runbook.model.inventory import Service
 from runbook.model.pgbouncer_config import whose
 from runbook.model.pgbouncer_host import PACKAGE, HostSeen
 from runbook.model.plan import Result
@@ -26,6 +27,7 @@ from runbook.model.step import StepContext, StepType
 from runbook.model.systemd import SYSTEMCTL
 from runbook.model.units import Duration
 from runbook.steps.bouncer_host import CannotSetUp, command, look_at, made
+from runbook.steps.bouncer_led import LedHere, led_here
 from runbook.steps.bouncer_subject import Bouncer, BouncerArgs, bouncer_of
 
 _TICK_S = 0.5
@@ -47,11 +49,19 @@ def prepare(args: PgBouncerRetireArgs, ctx: StepContext) -> Drive[Result]:
         seen = yield from look_at(bouncer)
     except CannotSetUp as no:
         return no.result
-    if seen.text and whose(seen.text) == "foreign" and not seen.pristine:
+    if seen.config.kind == "file" and whose(seen.text) == "foreign" and not seen.pristine:
         return Result(
             status="refused",
             summary=f"{bouncer.entry.config} on {bouncer.host.name} was not written by runbook",
             hint="what somebody else has set up is stopped by them: nothing was changed",
+        )
+    if _runs(seen) and seen.config.kind != "file":
+        return Result(
+            status="refused",
+            summary=f"{bouncer.entry.unit} runs on {bouncer.host.name}, and there is no"
+            f" file {bouncer.entry.config}: whose it is cannot be told",
+            hint=f"let pgbouncers.{bouncer.name}.config be the file that the unit starts with"
+            f" (systemctl cat {bouncer.entry.unit}): nothing was changed",
         )
     neighbours = _neighbours(bouncer)
     if args.purge and neighbours:
@@ -77,6 +87,10 @@ def act(args: PgBouncerRetireArgs, ctx: StepContext) -> Drive[Result]:
     done: list[str] = []
     try:
         seen = yield from look_at(bouncer)
+        if _runs(seen):
+            led = yield from led_here(bouncer, _users(bouncer))
+            if led.hosts or led.unseen:
+                return _still_led(bouncer, led)
         if seen.active:
             left = yield from _await_empty(bouncer, args.within)
             if left:
@@ -104,6 +118,10 @@ def _neighbours(bouncer: Bouncer) -> list[str]:
     return [name for name, e in every.items() if name != bouncer.name and e.host == here]
 
 
+def _runs(seen: HostSeen) -> bool:
+    return seen.active or seen.said.get("ActiveState") == "activating"
+
+
 def _nothing(bouncer: Bouncer) -> str:
     return f"{bouncer.entry.unit} on {bouncer.host.name} does not run: nothing to do"
 
@@ -111,7 +129,7 @@ def _nothing(bouncer: Bouncer) -> str:
 def _changes(args: PgBouncerRetireArgs, bouncer: Bouncer, seen: HostSeen) -> list[Change[Any]]:
     unit = bouncer.entry.unit
     changes: list[Change[Any]] = []
-    if seen.active or seen.said.get("ActiveState") == "activating":
+    if _runs(seen):
         changes.append(command(bouncer, SYSTEMCTL, "stop", unit, timeout_s=_STOP_S))
     if seen.enabled:
         changes.append(command(bouncer, SYSTEMCTL, "disable", "--quiet", unit))
@@ -161,6 +179,34 @@ def _await_empty(bouncer: Bouncer, within: float) -> Drive[list[str]]:
 def _client(row: dict[str, Any]) -> str:
     name = visible(str(row.get("application_name") or "no name"))
     return f"{visible(str(row.get('user')))} ({name}) from {visible(str(row.get('addr')))}"
+
+
+def _users(bouncer: Bouncer) -> dict[str, Service]:
+    """Return every service that may be led to it, also those that are not meant this time."""
+    databases = bouncer.fleet.same_server(bouncer.entry.database)
+    every = bouncer.fleet.inventory.services
+    return {name: service for name, service in every.items() if service.database in databases}
+
+
+def _still_led(bouncer: Bouncer, led: LedHere) -> Result:
+    """Nobody may be there at this moment: the next connection of such a host would fail."""
+    told = [f"{name} on {some_of(hosts)}" for name, hosts in led.hosts.items()]
+    if told:
+        services = " ".join(f"--service {name}" for name in led.hosts)
+        hint = f"`runbook pgbouncer remove {bouncer.name} {services}` leads them back, with --run"
+        hint += " RUN as they were before it, with -p run= to the server behind it"
+        summary = f"connection strings still lead to PgBouncer {bouncer.name}: {'; '.join(told)}"
+    else:
+        unseen = [f"{where}: {why}" for where, why in led.unseen.items()]
+        summary = f"whether they still lead to PgBouncer {bouncer.name} cannot be seen: "
+        summary += "; ".join(unseen[:4])
+        hint = "make them readable, or take hosts that are gone out of the inventory"
+    return Result(
+        status="failed",
+        summary=summary,
+        hint=f"it was left running. {hint}; then run this again",
+        data={"led": {name: list(hosts) for name, hosts in led.hosts.items()}},
+    )
 
 
 def _still_used(bouncer: Bouncer, left: list[str]) -> Result:

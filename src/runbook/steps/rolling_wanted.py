@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from runbook.model.bouncer_place import clients_of, server_behind
+from runbook.model.bouncer_place import clients_of, server_for_apps
 from runbook.model.database_url import CannotLead, Endpoint, endpoint_of, lead_to, redacted
 from runbook.model.errors import UsageError
 from runbook.model.fleet import Fleet, ResolvedHost
@@ -71,7 +71,7 @@ class LedTo(Closed):
         """Whether it says anything."""
         return any(value is not None for value in self.model_dump().values())
 
-    def resolved(self, fleet: Fleet) -> LedTo:
+    def resolved(self, fleet: Fleet) -> Led:
         """Return it as host and port.
 
         Raises:
@@ -79,11 +79,43 @@ class LedTo(Closed):
         """
         if self.pgbouncer is not None:
             host, port = clients_of(self.pgbouncer, fleet)
-        elif self.behind is not None:
-            host, port = server_behind(self.behind, fleet)
-        else:
-            return self
-        return LedTo(host=host, port=port)
+            return Led(host=host, port=port)
+        if self.behind is None:
+            return Led(host=self.host, port=self.port)
+        host, port = server_for_apps(self.behind, fleet)
+        bouncer, its_port = clients_of(self.behind, fleet)
+        return Led(
+            host=host,
+            port=port,
+            only_from=Endpoint(host=bouncer, port=its_port),
+            whose=f"PgBouncer {self.behind}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Led:
+    """Where a connection string is led to; None stays as it is."""
+
+    host: str | None
+    port: int | None
+    #: Only a string that leads there is led elsewhere: whoever goes another way has a reason.
+    only_from: Endpoint | None = None
+    whose: str = ""
+
+    def put_into(self, url: str) -> str:
+        """Return the string, led there.
+
+        Raises:
+            CannotLead: when it cannot be, or leads somewhere that is not ours to change.
+        """
+        if self.only_from is None:
+            return lead_to(url, self.host, self.port)
+        now = endpoint_of(url)
+        if now.same_as(Endpoint(host=self.host or now.host, port=self.port)):
+            return url
+        if not now.same_as(self.only_from):
+            raise CannotLead(f"it leads to {now}, not to {self.whose} ({self.only_from})")
+        return lead_to(url, self.host, self.port)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +124,7 @@ class Item:
 
     name: SettingName
     setting: Setting
-    new: int | LedTo | None = None
+    new: int | Led | None = None
 
     @property
     def label(self) -> str:
@@ -140,7 +172,7 @@ class Item:
         return with_matched(text or "", setting.match or "", value)
 
     def _value(self, old: str | None) -> str:
-        if not isinstance(self.new, LedTo):
+        if not isinstance(self.new, Led):
             if old and self.shown(old) == _NO_NUMBER:
                 raise CannotSet(
                     f"{self.label} holds no whole number there, so it is no place of a {self.name}"
@@ -148,7 +180,7 @@ class Item:
             return str(self.new)
         if old is None:
             raise CannotSet(f"it does not set {self.label}, so there is nothing to lead elsewhere")
-        return lead_to(old, self.new.host, self.new.port)
+        return self.new.put_into(old)
 
     def shown(self, value: str | None) -> str:
         """Return a value as people may see it: a number, or where a connection string leads."""
@@ -204,7 +236,7 @@ def wanted_of(  # noqa: PLR0917 - what the arguments and the inventory say, in t
     service: Service,
     host: ResolvedHost,
     put: Mapping[PutName, int],
-    led_to: LedTo | None,
+    led_to: Led | None,
     restore: str | None,
 ) -> Wanted:
     """Return what shall become of a host's settings.
@@ -212,7 +244,7 @@ def wanted_of(  # noqa: PLR0917 - what the arguments and the inventory say, in t
     Raises:
         UsageError: for a value that the inventory does not say where to put.
     """
-    new: dict[SettingName, int | LedTo] = dict(put.items())
+    new: dict[SettingName, int | Led] = dict(put.items())
     if led_to is not None:
         new["url"] = led_to
     unit = service.unit or name
@@ -226,11 +258,27 @@ def wanted_of(  # noqa: PLR0917 - what the arguments and the inventory say, in t
     )
 
 
+def url_alone(name: str, service: Service, host: ResolvedHost) -> Wanted:
+    """Return a host's connection string, to be looked at alone.
+
+    Raises:
+        UsageError: when the inventory does not say where it lives.
+    """
+    setting = service.settings.url
+    if setting is None:
+        raise _undeclared(name, "url")
+    unit, item = service.unit or name, Item(name="url", setting=setting)
+    path = _path(name, service, unit, item)
+    place = Place(path=path, items=(item,), drop_in=path == drop_in_path(unit))
+    sudo = service.settings.sudo
+    return Wanted(service=name, host=host, unit=unit, places=(place,), sudo=sudo)
+
+
 def _places(
     name: str,
     service: Service,
     unit: str,
-    new: Mapping[SettingName, int | LedTo],
+    new: Mapping[SettingName, int | Led],
     *,
     every: bool,
 ) -> tuple[Place, ...]:

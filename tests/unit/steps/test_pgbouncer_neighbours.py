@@ -85,7 +85,9 @@ def test_the_package_of_another_pgbouncer_is_not_purged(monkeypatch: pytest.Monk
 
     def look_at(_bouncer: Any) -> Any:
         yield from ()
-        return seen()
+        head = "; Written by `runbook pgbouncer introduce b`; sha256 of what follows: "
+        text = base64.b64encode(f"{head}{'0' * 64}\n".encode()).decode()
+        return seen(f"text={text}\n{LOOK}")
 
     monkeypatch.setattr(pgbouncer_retire, "look_at", look_at)
     args = pgbouncer_retire.PgBouncerRetireArgs(pgbouncer="b", purge=True)

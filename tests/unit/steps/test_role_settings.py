@@ -58,7 +58,8 @@ class Driven:
         given = {} if prepared is None else {"prepared": prepared.data}
         judge: Any = None
         context = StepContext(fleet=self.fleet, judge=judge, target="db", given=given)
-        drive, value = step.phases[phase](args, context), None
+        drive = step.phases[phase](args, context)
+        value: Any = None
         send: Any = drive.send
         try:
             while True:
