@@ -58,11 +58,14 @@ def command(
 
     fleet = wiring.load_fleet(inventory)
     database = fleet.pgbouncer(name).database
+    said = options.parse_parameters(params)
+    if not services and "services" not in said:
+        _check_apart(name, behind(fleet, name), fleet)
     given: dict[str, Any] = {
         "pgbouncer": name,
         "services": ",".join(services or behind(fleet, name)),
         **({"mode": mode} if mode else {}),
-        **options.parse_parameters(params),
+        **said,
     }
     outcome = run_playbook(
         Request(
@@ -79,6 +82,33 @@ def command(
     )
     present(outcome, output_format)
     return exit_code(outcome)
+
+
+def _check_apart(name: str, services: tuple[str, ...], fleet: Fleet) -> None:
+    """See to it that no two services' connection strings are different values of one file.
+
+    The first would change it under the second, which would stop there, with the first done. Who
+    names the services has done the first already, or is told when the second's turn comes.
+
+    Raises:
+        Refused: when two services' are.
+    """
+    from runbook.model.errors import Refused
+    from runbook.steps.rolling_args import RollingArgs, shared_file
+
+    each = [
+        RollingArgs.model_validate({"service": service, "url": {"pgbouncer": name}})
+        for service in services
+    ]
+    shared = shared_file(each, fleet)
+    if shared is not None:
+        again = " ".join(f"--service {service}" for service in services)
+        raise Refused(
+            f"{shared}: no run can change both",
+            hint=f"do one at a time: runbook pgbouncer introduce {name} --service {services[0]},"
+            f" then with one more in each run, up to {again}: what is led there already is not"
+            " written again",
+        )
 
 
 def behind(fleet: Fleet, name: str) -> tuple[str, ...]:

@@ -96,6 +96,7 @@ def command(
     tuning = _Tuning.of(fleet, target, asked)
     tuning.tell()
     _check_room(tuning.words, more, fleet)
+    _check_apart(tuning.words, target, fleet)
     if not tuning.words:
         return 0
     wanted = {**more, "sizes": list(tuning.words), "watch": watch}
@@ -340,6 +341,36 @@ def _check_room(words: Sequence[str], params: Mapping[str, str], fleet: Fleet) -
                 hint="use smaller batches (-p batches=1) or a lower min_available (-p"
                 " min_available=0 lets a service go down meanwhile)",
             )
+
+
+def _check_apart(words: Sequence[str], target: str, fleet: Fleet) -> None:
+    """See to it that no two services' new sizes go into one file.
+
+    The first would change it under the second, which would stop there, with the first done.
+
+    Raises:
+        Refused: when two services' do.
+    """
+    from runbook.model.errors import Refused
+    from runbook.model.pool_sizes import parse_sizes
+    from runbook.steps.rolling_args import RollingArgs, shared_file
+
+    pools = parse_sizes(words) if words else []
+    shared = shared_file(
+        [
+            RollingArgs.model_validate(
+                {"service": pool["service"], "put": {name: pool[name] for name in _NAMES}}
+            )
+            for pool in pools
+        ],
+        fleet,
+    )
+    if shared is not None:
+        raise Refused(
+            f"{shared}: no run can change both",
+            hint=f"do one at a time: runbook pool apply {target} --service {pools[0]['service']}"
+            " (or --set of that one alone), then the next",
+        )
 
 
 def _read(params: Mapping[str, str]) -> dict[str, Any]:

@@ -344,18 +344,17 @@ def _pairs(text: str) -> Iterator[tuple[str, _Slot]]:
 
 def redacted(url: str) -> str:
     """Return the string as people may see it: its password, and whatever looks like one, as `…`."""
-    if "://" in url:
-        return _redacted_uri(url)
+    if not _KEY_VALUE.match(url):
+        return _redacted_uri(url) if "://" in url else OUT
     try:
-        pairs = [(name, slot) for name, slot in _pairs(url) if _KEY_VALUE.match(url)]
+        pairs = list(_pairs(url))
     except CannotLead:
-        return OUT
-    if not pairs:
         return OUT
     for name, slot in reversed(pairs):
         if _secret(name):
             url = url[: slot.begin] + OUT + url[slot.end :]
-    return url
+    # A URI within it, or a password that is not quoted: nobody knows where its password ends.
+    return OUT if "://" in url else url
 
 
 def _redacted_uri(url: str) -> str:

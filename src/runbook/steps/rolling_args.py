@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -130,6 +130,26 @@ def wanted(args: RollingArgs, service: Service, host: ResolvedHost, fleet: Fleet
     values = args.put.values if args.put is not None else {}
     led_to = args.led_to.resolved(fleet) if args.led_to is not None else None
     return wanted_of(args.service, service, host, values, led_to, args.restore)
+
+
+def shared_file(each: Sequence[RollingArgs], fleet: Fleet) -> str | None:
+    """Say which two of several restarts write different values into one file of a host.
+
+    All are shown before the first is changed: in one run, the second would find its file changed.
+
+    Raises:
+        UsageError: for a value that the inventory does not say where to put.
+    """
+    first: dict[tuple[str, str], tuple[str, set[Any]]] = {}
+    for args in each:
+        for host in fleet.service_hosts(args.service):
+            found = wanted(args, fleet.service(args.service), host, fleet)
+            for place in found.places if found is not None else ():
+                values = {(item.label, item.setting.match, str(item.new)) for item in place.items}
+                other, theirs = first.setdefault((host.name, place.path), (args.service, values))
+                if theirs != values:
+                    return f"{other} and {args.service} keep theirs in {place.path} on {host.name}"
+    return None
 
 
 def targets(args: RollingArgs, fleet: Fleet) -> tuple[str, ...]:

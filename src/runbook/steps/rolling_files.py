@@ -411,7 +411,9 @@ def by_hand(
     backup = backup_of(path, run_id)
     argv = (*sudo, "cp", "-p", backup, path) if before else (*sudo, "rm", "-f", path)
     reload = (on_host(wanted.host, ("sudo", "systemctl", "daemon-reload")),) if drop_in else ()
-    return (on_host(wanted.host, argv), *reload)
+    # An earlier step of the run may have changed it too: there is one backup of both.
+    told = "  # the first that this run kept of it" if before else ""
+    return (f"{on_host(wanted.host, argv)}{told}", *reload)
 
 
 # ---- one host's settings on their way ---------------------------------------------------------

@@ -151,7 +151,10 @@ def _note_before(journey: Journey) -> Drive[None]:
         "drained": bool(journey.ours),
         "exit_code": None,
         # For whoever stops waiting for this host: the debts are told beside it.
-        "by_hand": list(journey.subject.by_hand(journey.seen)),
+        "by_hand": [
+            *(journey.config.put_back_by_hand() if journey.config is not None else ()),
+            *journey.subject.by_hand(journey.seen),
+        ],
     }
     yield from ask(Note(data=note))
 

@@ -175,7 +175,8 @@ def _moved_on(path: str) -> Trouble:
     return Trouble(
         status="failed",
         why=f"{path} has changed since it was shown",
-        hint="somebody else has changed it: look at it, then run this again",
+        hint="somebody else, or an earlier step of this run, has changed it: look at it, then run"
+        " this again",
     )
 
 

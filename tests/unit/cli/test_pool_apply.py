@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 from runbook.cli.main import run
+from runbook.cli.pool_apply import _check_apart
+from runbook.model.errors import Refused
+from runbook.model.fleet import Fleet
+from runbook.model.inventory import Inventory
 
 SETTING = {"env_file": "/etc/shop.env", "key": "POOL_SIZE"}
 INVENTORY: dict[str, Any] = {
@@ -72,3 +76,46 @@ def test_what_is_asked_for_wrongly(call: Any, words: str, code: int, said: str) 
     came_to, told = call(words)
     assert came_to == code
     assert said in told
+
+
+def in_one_file() -> dict[str, Any]:
+    """Two services on one host with one file for both."""
+
+    def settings(name: str) -> dict[str, Any]:
+        path = {"env_file": "/etc/app.env"}
+        return {
+            "size": {**path, "key": f"{name}_POOL"},
+            "url": {**path, "key": f"{name}_DATABASE_URL"},
+        }
+
+    shop = INVENTORY["services"]["shop"]
+    return {
+        **INVENTORY,
+        "services": {
+            "shop": {**shop, "settings": settings("SHOP")},
+            "worker": {**shop, "settings": settings("WORKER")},
+        },
+        "pgbouncers": {
+            "bouncer": {"host": "web-1", "database": "db", "admin": {"user": "pgbouncer"}}
+        },
+    }
+
+
+def test_sizes_of_two_services_in_one_file_are_refused_before_anything_is_changed() -> None:
+    fleet = Fleet(Inventory.model_validate(in_one_file()))
+    with pytest.raises(Refused, match=r"/etc/app\.env on web-1: no run can change both") as no:
+        _check_apart(("shop.size=4", "worker.size=4"), "db", fleet)
+    assert "runbook pool apply db --service shop" in (no.value.hint or "")
+    _check_apart(("shop.size=4",), "db", fleet)
+    _check_apart((), "db", fleet)
+
+
+def test_connection_strings_of_two_services_in_one_file_are_not_led_in_one_run(
+    call: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del call  # its state and its folder
+    (tmp_path / "inventory.yaml").write_text(json.dumps(in_one_file()))
+    assert run(["pgbouncer", "introduce", "bouncer", "--dry-run"]) == 3
+    told = " ".join(capfd.readouterr().err.split())
+    assert "shop and worker keep theirs in /etc/app.env on web-1" in told
+    assert "runbook pgbouncer introduce bouncer --service shop" in told
