@@ -25,7 +25,7 @@ unit: ## the quick tests, to be run all the time: no Docker, under a minute
 test: ## all tests, on real hosts: sets up Docker and the lab where it can
 	@tools/venv.sh drill,dev,scenarios
 	@PYTHONPATH=tests $(BIN)/python -m lab.docker_engine
-	@$(BIN)/pytest -n 2 --dist loadfile tests
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests
 
 crash: ## kill a rolling restart at every journal event, cut it off at every command, resume
 	@tools/venv.sh drill,dev

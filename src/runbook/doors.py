@@ -8,10 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runbook.model.bouncer_status import BouncersReport
     from runbook.model.diagnosis import Diagnosis
     from runbook.model.effects import Drive, Effect
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy, TerminationPlan
+    from runbook.model.pool_facts import PoolFacts
+    from runbook.model.pooling_fitness import PoolingFitness
     from runbook.model.ports import Door, Judge
     from runbook.model.sessions import Snapshot
 
@@ -92,6 +95,34 @@ class LateJudge:
         """See `runbook.model.ports.Judge`."""
         return self._judge.leaks(snapshot, fleet, policy)
 
+    def pool_use(
+        self, database: str, fleet: Fleet, *, window_s: float, hosts: bool = True
+    ) -> Drive[PoolFacts]:
+        """See `runbook.model.ports.Judge`."""
+        return self._judge.pool_use(database, fleet, window_s=window_s, hosts=hosts)
+
+    def bouncers(self, target: str | None, fleet: Fleet) -> Drive[BouncersReport]:
+        """See `runbook.model.ports.Judge`."""
+        return self._judge.bouncers(target, fleet)
+
+    def pooling_fitness(
+        self,
+        database: str,
+        fleet: Fleet,
+        *,
+        dbname: str | None = None,
+        service: str | None = None,
+        pgbouncer_version: str | None = None,
+    ) -> Drive[PoolingFitness]:
+        """See `runbook.model.ports.Judge`."""
+        return self._judge.pooling_fitness(
+            database,
+            fleet,
+            dbname=dbname,
+            service=service,
+            pgbouncer_version=pgbouncer_version,
+        )
+
 
 class KeepingJudge(LateJudge):
     """Keeps the last snapshot that it looked at: for a capture, which is no part of a run."""
@@ -129,10 +160,28 @@ def _secrets() -> Door:
     return SecretsDoor()
 
 
-def _pgbouncer(fleet: Fleet) -> Door:
+def _pgbouncer(fleet: Fleet, *, rehearsal: bool) -> Door:
     from runbook.adapters.pgbouncer import PgBouncerDoor
 
-    return PgBouncerDoor(fleet)
+    return PgBouncerDoor(fleet, rehearsal=rehearsal)
+
+
+def _through(fleet: Fleet) -> Door:
+    from runbook.adapters.pgbouncer_query import ThroughDoor
+
+    return ThroughDoor(fleet)
+
+
+def _admin(fleet: Fleet, hosts: Door, *, rehearsal: bool) -> Door:
+    from runbook.adapters.postgres_admin import AdminDoor
+
+    return AdminDoor(fleet, rehearsal=rehearsal, hosts=hosts)
+
+
+def _holes() -> Door:
+    from runbook.adapters.secret_holes import HolesDoor
+
+    return HolesDoor()
 
 
 def _http() -> Door:
@@ -155,11 +204,13 @@ def _http_post(*, rehearsal: bool) -> Door:
 
 def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door]:
     """Return the door for each effect. An adapter is one file and its lines here."""
-    from runbook.model import effects
+    from runbook.model import effects, setup_effects
 
     hosts = HostRouter(fleet, rehearsal=rehearsal)
     database = LateDoor(lambda: _postgres(fleet, hosts, rehearsal=rehearsal))
+    admin = LateDoor(lambda: _admin(fleet, hosts, rehearsal=rehearsal))
     http = LateDoor(_http)
+    console = LateDoor(lambda: _pgbouncer(fleet, rehearsal=rehearsal))
     return {
         effects.ReadCommand: hosts,
         effects.ShowUnit: hosts,
@@ -172,10 +223,17 @@ def open_doors(fleet: Fleet, *, rehearsal: bool) -> dict[type[Effect[Any]], Door
         effects.ChangeSql: database,
         effects.TryRung: database,
         effects.TrySecret: LateDoor(_secrets),
-        effects.AskPgBouncer: LateDoor(lambda: _pgbouncer(fleet)),
+        effects.AskPgBouncer: console,
+        effects.TellPgBouncer: console,
         effects.HttpGet: http,
         effects.HttpPost: LateDoor(lambda: _http_post(rehearsal=rehearsal)),
         effects.TcpConnect: LateDoor(_tcp),
+        setup_effects.PutSecretFile: hosts,
+        setup_effects.FilledDigest: LateDoor(_holes),
+        setup_effects.AdminLook: admin,
+        setup_effects.PasswordFits: admin,
+        setup_effects.AdminSql: admin,
+        setup_effects.AskThroughPgBouncer: LateDoor(lambda: _through(fleet)),
     }
 
 

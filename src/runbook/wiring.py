@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy
     from runbook.model.plan import Plan, Result, Task
+    from runbook.model.pool_facts import PoolFacts
     from runbook.model.ports import (
         Journal,
         Judge,
@@ -115,6 +116,21 @@ def load_fleet(given: str | None) -> Fleet:
     fleet = _fleet(document)
     fleet.remarks = remarks
     return fleet
+
+
+def place_in_inventory(fleet: Fleet, path: tuple[str | int, ...]) -> str:
+    """Return `file:line:column` of a value, or the file alone where that cannot be told."""
+    from runbook.adapters.executable_inventory import is_program
+    from runbook.adapters.yaml_reader import read_document
+    from runbook.model.errors import RunbookError
+
+    source = Path(fleet.source)
+    try:
+        if is_program(source):
+            return fleet.source
+        return str(read_document(source, kind="inventory").place_of(path))
+    except RunbookError:
+        return fleet.source
 
 
 def _fleet(document: Document) -> Fleet:
@@ -649,6 +665,36 @@ def earlier_diagnosis(fleet: Fleet, target: str, before: str) -> tuple[str, Diag
     except (DoorError, ValidationError, ValueError, KeyError, TypeError):
         return None
     return None
+
+
+def earlier_pool_facts(fleet: Fleet, target: str, before: str) -> tuple[PoolFacts | Diagnosis, ...]:
+    """Return what the journal has of earlier looks at a database's server, the newest first.
+
+    Both kinds of looks count sessions: `pool_plan` over a window, `diagnose` at one moment, and
+    most of all on a bad day. What this runbook cannot read is left out. `before` is the run that
+    asks.
+    """
+    from pydantic import ValidationError
+
+    from runbook.findings.seats import same_server
+    from runbook.model.diagnosis import Diagnosis
+    from runbook.model.pool_facts import PoolFacts
+
+    kinds = (("pool-plan", "facts", PoolFacts), ("diagnose-saturation", "diagnosis", Diagnosis))
+    found: list[PoolFacts | Diagnosis] = []
+    names = same_server(target, fleet)
+    try:
+        journal = open_journal()
+        try:
+            for playbook, key, model in kinds:
+                for _, data in journal.last_results(playbook, names, before):
+                    with suppress(ValidationError, ValueError, KeyError, TypeError):
+                        found.append(model.model_validate(data[key]))
+        finally:
+            journal.close()
+    except (DoorError, ValueError, KeyError, TypeError):
+        return tuple(found)
+    return tuple(found)
 
 
 def check_capture(name: str, *, force: bool) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 INSTALLED = Path(sys.executable).with_name("runbook")
 #: A rolling restart without pauses; a test that is about them lays its own over these.
-QUICK = {
+QUICK: dict[str, Any] = {
     "settle": "0s",
     "gate": {"successes": 2, "interval": "50ms", "deadline": "10s"},
     "admit_deadline": "2s",

@@ -224,7 +224,7 @@ class Lab:
             f"[127.0.0.1]:{h.ssh_port} {self.host_keys[h.name]}\n" for h in self.hosts.values()
         )
         (self.folder / "known_hosts").write_text("".join(known))
-        for role in ("oncall", "oncall_rescue", "nobody_special", "bouncer_stats"):
+        for role in ("oncall", "oncall_rescue", "nobody_special", "bouncer_stats", "bouncer_admin"):
             secret = self.folder / f"{role}.password"
             secret.touch(mode=0o600)
             secret.write_text(password(role) + "\n")

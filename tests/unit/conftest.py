@@ -25,6 +25,8 @@ SLOW = (
     "drill/",
     "engine/test_decide_properties.py",
     "findings/test_on_a_real_server.py",
+    "findings/test_pool_use.py",
+    "findings/test_pooling_fitness.py",
     "steps/test_doctor_on_a_real_server.py",
     "steps/test_terminate_host.py",
     "test_inventory_fuzz.py",

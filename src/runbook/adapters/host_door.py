@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runbook.adapters.secret_holes import filled
 from runbook.model.effects import (
     Change,
     ChangeCommand,
@@ -18,6 +19,7 @@ from runbook.model.effects import (
 )
 from runbook.model.errors import ChangeInRehearsal, CommandFailed
 from runbook.model.host_files import put_argv
+from runbook.model.setup_effects import PutSecretFile
 from runbook.model.systemd import parse_show, restart_argv, show_argv
 
 if TYPE_CHECKING:
@@ -105,8 +107,11 @@ class HostDoor(ABC):
                 return self._command(effect.host, _errand(effect, change=True), effect.sudo)
             case ReadCommand():
                 return self._command(effect.host, _errand(effect, change=False), effect.sudo)
+            case PutSecretFile():
+                content = filled(effect.content, effect.holes)
+                return self._command(effect.host, _put(effect, content), effect.sudo)
             case PutFile():
-                return self._command(effect.host, _put(effect), effect.sudo)
+                return self._command(effect.host, _put(effect, effect.content), effect.sudo)
             case _:
                 raise TypeError(f"{type(self).__name__} does not perform {type(effect).__name__}")
 
@@ -162,17 +167,17 @@ def _errand(effect: ReadCommand | ChangeCommand, *, change: bool) -> Errand:
     )
 
 
-def _put(effect: PutFile) -> Errand:
+def _put(effect: PutFile, content: str) -> Errand:
     argv = put_argv(
         effect.path,
         effect.expected,
-        effect.content,
+        content,
         effect.backup,
         effect.mode,
         effect.owner,
         follow=effect.follow,
     )
-    return Errand(argv=argv, timeout_s=effect.timeout_s, change=True, stdin=effect.content.encode())
+    return Errand(argv=argv, timeout_s=effect.timeout_s, change=True, stdin=content.encode())
 
 
 def shown(errand: Errand) -> str:

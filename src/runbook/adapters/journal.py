@@ -146,11 +146,11 @@ class SqliteJournal:
 
     def end(self, run_id: str, status: str, at: float) -> None:
         """Close a run, or note the status that it waits in."""
-        ended = None if status == "waiting" else at
         with self._lock, self._translated("written"):
             self._flush()
             self._db.execute(
-                "UPDATE runs SET status = ?, ended_at = ? WHERE run_id = ?", (status, ended, run_id)
+                "UPDATE runs SET status = ?, ended_at = ? WHERE run_id = ?",
+                (status, _ended(status, at), run_id),
             )
 
     def runs(self, limit: int = 20) -> Sequence[RunRecord]:
@@ -316,10 +316,10 @@ class SqliteJournal:
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             written,
         )
-        if any(kind == "resumed" for _, kind, *_ in rows):
-            # Not before: a run whose locks were not free is as open as it was.
+        standing = _standing(rows)
+        if standing is not None:
             self._db.execute(
-                "UPDATE runs SET status = 'running', ended_at = NULL WHERE run_id = ?", (run_id,)
+                "UPDATE runs SET status = ?, ended_at = ? WHERE run_id = ?", (*standing, run_id)
             )
         if before is not None:
             kept = (seq, before, run_id)
@@ -442,6 +442,26 @@ def _event(kind: Any, at: float, task: str | None, data: str) -> Event:
     if not isinstance(said, dict):
         raise ValueError(f"an event {kind!r} without its data")  # noqa: TRY004 - damage, no defect
     return Event(kind=kind, at=at, task=task, data=said)
+
+
+def _standing(rows: Sequence[tuple[Any, ...]]) -> tuple[str, float | None] | None:
+    """Return the status and the end that these events give a run, or None: both are as they were.
+
+    In one transaction with the events: a process that is lost right after must not leave a row
+    that says something else than its last event.
+    """
+    for at, kind, _task, data in reversed(rows):
+        if kind == "finished":
+            status = str(json.loads(data)["status"])
+            return status, _ended(status, at)
+        if kind == "resumed":
+            # Not before: a run whose locks were not free is as open as it was.
+            return "running", None
+    return None
+
+
+def _ended(status: str, at: float) -> float | None:
+    return None if status == "waiting" else at
 
 
 def _last_said(events: Sequence[tuple[Any, ...]]) -> str | None:

@@ -1,4 +1,4 @@
-"""The door to PgBouncer's admin console: SHOW commands, one by one, over one short connection.
+"""The door to PgBouncer's admin console: commands, one by one, over one short connection.
 
 The console understands libpq's simple protocol only, and one command a message. Its columns differ
 from version to version (measured on 1.18; documented to 1.25): rows keep the names that they come
@@ -8,6 +8,7 @@ when the clients' door is shut.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ from runbook.adapters.postgres_ladder import application_name
 from runbook.adapters.postgres_talk import StatementError
 from runbook.adapters.postgres_wire import Wire
 from runbook.adapters.secrets import resolve
-from runbook.model.effects import AskPgBouncer, ConsoleAnswers
+from runbook.model.effects import AskPgBouncer, ConsoleAnswers, ConsoleReply, TellPgBouncer
 from runbook.model.errors import (
+    ChangeInRehearsal,
     ConnectionLost,
     DatabaseError,
     DatabaseLogin,
@@ -54,40 +56,71 @@ _SINCE = {"state": 11900}
 MOST_ROWS = 10_000
 #: The virtual database that is the console.
 CONSOLE = "pgbouncer"
+#: Seconds for the console's login when a command is put to it.
+_LOGIN_S = 5.0
+_CLIENT_ID = re.compile(r"[0-9]{1,20}")
 
 
 class PgBouncerDoor:
-    """Performs AskPgBouncer; every look opens a connection of its own and closes it."""
+    """Performs AskPgBouncer and TellPgBouncer; each opens a connection of its own and closes it."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, *, rehearsal: bool = False) -> None:
         self._fleet = fleet
+        self._rehearsal = rehearsal
 
-    def perform(self, effect: Effect[Any]) -> ConsoleAnswers:
+    def perform(self, effect: Effect[Any]) -> ConsoleAnswers | ConsoleReply:
         """Put the commands to the console.
 
-        A command that this version does not know, or that fails, is told in `failed`.
+        A SHOW that this version does not know, or that fails, is told in `failed`; so is, in its
+        reply, a command that the console refuses or does not finish in time.
 
         Raises:
+            ChangeInRehearsal: for a TellPgBouncer, in a rehearsal.
             Unreachable: nobody answers there, or the inventory does not say where.
             DatabaseLogin: wrong password, or a user who may not see the console.
             ConnectionLost: the connection broke, or the console fell silent.
             SecretMissing: the reference to the password leads nowhere.
         """
+        if isinstance(effect, TellPgBouncer):
+            return self._tell(effect)
         if not isinstance(effect, AskPgBouncer):
             raise TypeError(f"PgBouncerDoor does not perform {type(effect).__name__}")
         if unknown := set(effect.shows) - SHOWS:
             raise ValueError(f"these are not put to a PgBouncer: {', '.join(sorted(unknown))}")
         deadline = time.monotonic() + effect.timeout_s
-        wire = self._open(effect)
+        wire = self._open(effect, effect.timeout_s)
         try:
             return _ask(wire, effect, deadline)
         finally:
             wire.close()
 
+    def _tell(self, effect: TellPgBouncer) -> ConsoleReply:
+        if self._rehearsal:
+            raise ChangeInRehearsal(
+                f"this is a rehearsal, and it was asked to change something: {effect.sentence()}",
+                hint="nothing was changed; this is a defect of the step: report it",
+            )
+        statement = _statement(effect)
+        wire = self._open(effect, min(effect.timeout_s, _LOGIN_S))
+        begun = time.monotonic()
+        try:
+            wire.run([statement], effect.timeout_s, grace_s=0.0)
+        except StatementError as failure:
+            return ConsoleReply(ok=False, said=failure.error.message)
+        except ConnectionLost as error:
+            if time.monotonic() - begun >= effect.timeout_s:
+                return ConsoleReply(ok=False, came_back=False, said="it has not come back yet")
+            raise ConnectionLost(
+                error.message, hint="whether it was carried out is not known: look at its console"
+            ) from None
+        finally:
+            wire.close()
+        return ConsoleReply(ok=True)
+
     def close(self) -> None:
         """Nothing is kept open between looks."""
 
-    def _open(self, effect: AskPgBouncer) -> Wire:
+    def _open(self, effect: AskPgBouncer | TellPgBouncer, within_s: float) -> Wire:
         name = effect.pgbouncer
         bouncer = self._fleet.inventory.pgbouncers[name]
         door = self._door(name, bouncer)
@@ -103,7 +136,7 @@ class PgBouncerDoor:
         if bouncer.admin.password is not None:
             settings["password"] = _password(name, bouncer.admin.password)
         try:
-            return Wire.open(door, settings, effect.timeout_s)
+            return Wire.open(door, settings, within_s)
         except DatabaseError as error:
             raise _login(name, error) from None
         except Unreachable as error:
@@ -161,6 +194,24 @@ def _ask(wire: Wire, effect: AskPgBouncer, deadline: float) -> ConsoleAnswers:
     return ConsoleAnswers(
         pgbouncer=effect.pgbouncer, version=_version(wire.server_version), rows=rows, failed=failed
     )
+
+
+def _statement(effect: TellPgBouncer) -> str:
+    """Return a command as the console reads it: names quoted, ids made of digits alone.
+
+    The console knows no escape but a doubled quote (measured on 1.18), and takes one command a
+    message; a line end or a zero byte has no place in a name.
+    """
+    if not effect.subject:
+        return effect.command
+    if effect.command == "KILL_CLIENT":
+        if not _CLIENT_ID.fullmatch(effect.subject):
+            raise ValueError(f"{effect.subject!r} is no client's id")
+        return f"KILL_CLIENT {effect.subject}"
+    if not effect.subject.isprintable():
+        raise ValueError(f"{effect.subject!r} is no database's name")
+    quoted = effect.subject.replace('"', '""')
+    return f'{effect.command} "{quoted}"'
 
 
 def _version(number: int) -> str:

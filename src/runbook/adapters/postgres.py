@@ -171,6 +171,8 @@ class _Line:
 
     def change(self, effect: ChangeSql) -> Rows:
         """Run a playbook's SQL, by the rungs that are for it: never as a superuser of ours."""
+        if effect.as_admin:
+            return self._change_as_admin(effect)
         with self._lock:
             try:
                 entry = self._enter(own=False)
@@ -180,6 +182,23 @@ class _Line:
                 return self._once(lambda: _change(entry.talk, effect))
             finally:
                 self._give_back()
+
+    def _change_as_admin(self, effect: ChangeSql) -> Rows:
+        """Run a statement of our own over a superuser's connection, which is left at once.
+
+        The kept connection stays as it is: the target's lock may hang on it.
+        """
+        with self._lock:
+            try:
+                entry = self._ladder.climb_as_admin()
+            except NoDoor as shut:
+                raise shut.error from None
+            try:
+                return _change_as_admin(entry.talk, effect)
+            except StatementError as failure:
+                raise failure.error from None
+            finally:
+                entry.talk.close()
 
     def try_rung(self, rung: Rung, limits: Question | None) -> RungTried:
         with self._lock:
@@ -447,6 +466,22 @@ def _change(talk: Talk, effect: ChangeSql) -> Rows:
         reply = talk.run([statement], effect.timeout_s, change=True)[0]
     finally:
         _reset(talk)
+    return _limited(reply, _CHANGE_LIMIT)
+
+
+def _change_as_admin(talk: Talk, effect: ChangeSql) -> Rows:
+    """Run one statement in one message: psql on the server's host keeps nothing between two."""
+    statement = _prepare(talk, effect, single_statement)
+    timeout_ms = round(effect.timeout_s * 1000)
+    statements = [
+        "BEGIN",
+        PIN_PATH,
+        f"SET LOCAL statement_timeout = {timeout_ms}",
+        f"SET LOCAL lock_timeout = {min(timeout_ms, 5000)}",
+        statement,
+        "COMMIT",
+    ]
+    reply = talk.run(statements, effect.timeout_s, change=True)[-2]
     return _limited(reply, _CHANGE_LIMIT)
 
 

@@ -16,7 +16,7 @@ from runbook.adapters.postgres_host import ServerHost
 from runbook.adapters.postgres_psql import Psql
 from runbook.adapters.postgres_wire import Wire
 from runbook.adapters.secrets import resolve
-from runbook.model.errors import DoorError, SlotRefused, Unreachable
+from runbook.model.errors import DoorError, MissingGrant, SlotRefused, Unreachable
 from runbook.model.inventory import LocalSocket
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ _KEEPALIVE = {
 #: The rungs that run a playbook's SQL. Never a superuser's, of whom the playbook does not know:
 #: what its statement calls, a trigger or a function of the application, would have all rights.
 PLAYBOOKS: frozenset[Rung] = frozenset({"connect", "rescue"})
+#: The rungs of a superuser, for statements of runbook's own that no other role may make.
+ADMIN: frozenset[Rung] = frozenset({"admin", "local"})
 #: What a SlotRefused says before it gives the server's own words.
 _NO_SLOT = re.compile(r" has no connection slot for .*?: ")
 #: Seconds before each further climb when every rung said that it has no slot: slots churn, so one
@@ -123,6 +125,22 @@ class Ladder:
         except NoDoor:
             self._shut_at = time.monotonic()
             raise
+
+    def climb_as_admin(self) -> Entry:
+        """Enter by the first of `ADMIN`'s rungs that has a slot.
+
+        Raises:
+            MissingGrant: the inventory has none of them.
+            NoDoor, DatabaseLogin, Unreachable, SecretMissing: see `climb`.
+        """
+        rungs = {rung: open_ for rung, open_ in self.rungs.items() if rung in ADMIN}
+        if not rungs:
+            raise MissingGrant(
+                f"{self.name}: the inventory declares no door for an admin",
+                hint=f"declare databases.{self.name}.admin (a superuser), or"
+                f" databases.{self.name}.local (psql as postgres on its host, over SSH)",
+            )
+        return _Climb(self, rungs).run(_CLIMB_AGAIN_S)
 
     # ---- the rungs
 

@@ -103,11 +103,15 @@ class Wire:
         timeout_s: float,
         *,
         change: bool = False,  # noqa: ARG002 - nothing is ever sent twice here
+        grace_s: float = _GRACE_S,
     ) -> list[Reply]:
-        """Send statements in one message; see `postgres_talk.Talk.run`."""
+        """Send statements in one message; see `postgres_talk.Talk.run`.
+
+        `grace_s` goes on top for a server that ends a statement by its own time limit.
+        """
         # The line end closes a statement that ends in a `--` comment.
         message = "\n;".join([statements] if isinstance(statements, str) else statements)
-        deadline = time.monotonic() + timeout_s + _GRACE_S
+        deadline = time.monotonic() + timeout_s + grace_s
         done: list[Reply] = []
         failed: DatabaseError | None = None
         try:

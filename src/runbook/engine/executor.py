@@ -50,6 +50,8 @@ class RunOutcome:
     results: dict[str, Result]
     #: What the run still owes the world.
     owed: tuple[Obligation, ...] = ()
+    #: Somebody wanted it to stop; it may have come to its end all the same, a look cut short.
+    stop_asked: bool = False
 
 
 class LocalExecutor:
@@ -305,6 +307,7 @@ class LocalExecutor:
             steps=tuple(_explained(plan, step, results) for step in step_outcomes(plan, results)),
             results=dict(results),
             owed=tuple(self._owed.values()),
+            stop_asked=self._interrupted.is_set(),
         )
 
     def _listen(self) -> None:

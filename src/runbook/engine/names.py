@@ -15,6 +15,7 @@ from runbook.engine.written import Included, Playbook, Problems, RawStep
 from runbook.model.document import Document, DocumentPath, nearest
 from runbook.model.errors import UsageError
 from runbook.model.inventory import Closed
+from runbook.model.pool_sizes import FIELDS
 from runbook.model.step import NEVER_PASTED
 from runbook.model.templates import placeholders
 from runbook.model.validation import problems_of
@@ -23,7 +24,7 @@ from runbook.model.validation import problems_of
 #: written, and what is null has no type: the rest is dynamic.
 _CEL = {"int": "int", "bool": "bool", "string": "string"}
 #: Types of parameters whose value is a list, or stands for one.
-LISTS = frozenset({"durations", "amounts", "hosts"})
+LISTS = frozenset({"strings", "durations", "amounts", "hosts", "services", "pools"})
 _SHOWN = 8
 #: A plan of more steps than this is a mistake (includes of includes multiply): nobody could read
 #: what they confirm.
@@ -40,6 +41,8 @@ class Known:
     #: Names that steps further down keep: known, and too early.
     later: frozenset[str]
     item: bool
+    #: What an item has, where it is more than one value: `${item.size}`.
+    fields: tuple[str, ...] = ()
 
     def conditions(self) -> dict[str, str]:
         """Return the names of a condition, with their types."""
@@ -50,6 +53,8 @@ class Known:
     def values(self) -> set[str]:
         """Return the names of values that are known when a plan is made."""
         names = {"target", *(f"params.{name}" for name in self.params)}
+        if self.fields:
+            return names | {f"item.{name}" for name in self.fields}
         return names | ({"item"} if self.item else set())
 
 
@@ -67,9 +72,16 @@ def check_names(playbook: Playbook, found: Problems) -> None:
             saved=saved,
             later=everything - saved,
             item=step.frame.for_each is not None,
+            fields=_fields(step, params),
         )
         _check_step(playbook.document, step, known, found)
     _check_saves(playbook, found)
+
+
+def _fields(step: RawStep, params: Mapping[str, str]) -> tuple[str, ...]:
+    items = step.frame.for_each
+    names = placeholders(items) if isinstance(items, str) else ()
+    return FIELDS if any(params.get(n.removeprefix("params.")) == "pools" for n in names) else ()
 
 
 def _in_order(playbook: Playbook) -> Iterator[tuple[RawStep, frozenset[str]]]:
@@ -326,8 +338,14 @@ def used_names(step: RawStep) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*names_in_condition(step.frame.when), *named]))
 
 
+def item_label(item: Any) -> Any:
+    """Return what an item is called: of a pool's sizes, the service; else the item itself."""
+    return item["service"] if isinstance(item, Mapping) else item
+
+
 def item_slug(item: Any) -> str:
     """Return an item of a loop as it stands in keys: `drain-caches[redis-1]`."""
+    item = item_label(item)
     word = str(item).lower() if isinstance(item, bool) else str(item)
     return re.sub(r"[^a-z0-9._:-]+", "-", word.lower()).strip("-") or "item"
 

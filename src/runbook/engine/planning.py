@@ -11,7 +11,14 @@ from pydantic import ValidationError
 
 from runbook.engine.decide import CURRENT
 from runbook.engine.loops import items_of
-from runbook.engine.names import MOST_NODES, OrderGuard, item_slug, names_in_condition, used_names
+from runbook.engine.names import (
+    MOST_NODES,
+    OrderGuard,
+    item_label,
+    item_slug,
+    names_in_condition,
+    used_names,
+)
 from runbook.engine.needs import needed
 from runbook.engine.subjects import subjects
 from runbook.engine.tagging import Made, chosen
@@ -293,7 +300,7 @@ class _Planner:
         self._check_limit(verb, targets)
         return Node(
             key=f"{key}[{item_slug(item)}]" if looped else key,
-            name=f"{name} [{item}]" if looped else name,
+            name=f"{name} [{item_label(item)}]" if looped else name,
             verb=verb.verb,
             args=args.model_dump(mode="json"),
             changes=verb.changes(args),

@@ -39,10 +39,12 @@ _DEFAULTS: Mapping[str, Schema] = {
     "int": _INT,
     "bool": {"enum": [True, False, "true", "false"]},
     "string": _TEXT,
+    "strings": _or_list(_TEXT),
     "enum": _TEXT,
     "hosts": _NAMED,
     "host": _NAMED,
     "service": _NAMED,
+    "services": _or_list(_NAMED),
     "database": _NAMED,
     "unit": {"type": "string", "pattern": r"^[A-Za-z0-9_:][A-Za-z0-9:_.@\\-]{0,254}$"},
     "duration": _DURATION,
@@ -50,6 +52,7 @@ _DEFAULTS: Mapping[str, Schema] = {
     "percentage": _PERCENTAGE,
     "amount": _AMOUNT,
     "amounts": _or_list(_AMOUNT),
+    "pools": _or_list(_TEXT),
 }
 _BOUNDS: Mapping[str, Schema] = {
     "int": _INT,

@@ -45,6 +45,11 @@ def looks(view: View) -> tuple[Observe[Any], ...]:
     over = any(h.budget is not None and len(h.sessions) > h.budget for h in view.holders)
     if view.slots.percent < TIGHT and not over:
         return ()
+    return whoever_holds(view)
+
+
+def whoever_holds(view: View) -> tuple[ReadCommand, ...]:
+    """Return the looks at the hosts that hold sessions, tight or not."""
     return _ask(view, hosts_of(view)[:MOST_HOSTS])
 
 

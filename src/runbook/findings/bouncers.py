@@ -57,6 +57,9 @@ class Client:
     #: An address, or `unix`.
     addr: str
     application_name: str
+    #: Connected, and without anything to do at this moment. 1.25 tells it; before, a client that
+    #: neither waits nor has a server connection is idle.
+    idle: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +99,10 @@ class Pool:
     #: The number that binds, and the setting that it comes from; 0 and "" where none does.
     bound: int = 0
     setting: str = ""
+    #: Where the size comes from, and the bounds above it; 0 where there is none.
+    size_setting: str = ""
+    max_db_connections: int = 0
+    max_user_connections: int = 0
 
     @property
     def name(self) -> str:
@@ -244,6 +251,9 @@ class _Facts:
             binding=binding,
             bound=bound,
             setting=named or (binding or ""),
+            size_setting=setting,
+            max_db_connections=self._most_of_database(database),
+            max_user_connections=self._most_of_user(user),
         )
 
     @property
@@ -265,17 +275,23 @@ class _Facts:
         """Return which bound on server connections keeps clients waiting."""
         size, reserve, setting = pool
         row = self._databases.get(database, {})
-        most = _number(row.get("max_connections"))
         if size and servers >= size:
             return "pool_size", size + (reserve if servers > size else 0), setting
+        most = self._most_of_database(database)
         if 0 < most <= _number(row.get("current_connections")):
             return "max_db_connections", most, "max_db_connections"
-        most = _number(self._users.get(user, {}).get("max_user_connections"))
-        most = most or self.config("max_user_connections")
+        most = self._most_of_user(user)
         if 0 < most <= self._of_user[user]:
             return "max_user_connections", most, "max_user_connections"
         told = {"databases", "config", "users"} <= self._look.rows.keys()
         return "no_server" if told else "untold", 0, ""
+
+    def _most_of_database(self, database: str) -> int:
+        return _number(self._databases.get(database, {}).get("max_connections"))
+
+    def _most_of_user(self, user: str) -> int:
+        own = _number(self._users.get(user, {}).get("max_user_connections"))
+        return own or self.config("max_user_connections")
 
     def _size(self, database: str, user: str) -> tuple[int, str]:
         """Return the pool's size, and the setting that it comes from."""
@@ -323,6 +339,7 @@ def _client(row: dict[str, Any]) -> Client:
         waiting=row.get("state") == "waiting",
         addr=row.get("addr") or "",
         application_name=_own_name(row),
+        idle=row.get("state") == "idle" or (row.get("state") == "active" and not row.get("link")),
     )
 
 

@@ -47,7 +47,7 @@ def _weight(view: View) -> Weight:
 def _budgets(view: View) -> Counter[str]:
     """Return what each service may open; behind a PgBouncer, what its pools may open for them."""
     budgets: Counter[str] = Counter()
-    behind = _behind_pgbouncer(view)
+    behind = behind_pgbouncer(view)
     for seat in view.seats:
         if seat.service not in behind:
             budgets[seat.service] += seat.budget or 0
@@ -56,7 +56,7 @@ def _budgets(view: View) -> Counter[str]:
     return +budgets
 
 
-def _behind_pgbouncer(view: View) -> set[str]:
+def behind_pgbouncer(view: View) -> set[str]:
     """Return services that a PgBouncer has clients of, and that have no session of their own."""
     direct = {holder.service for holder in view.holders if not holder.bouncer}
     return {g.service for g in view.callers if g.service is not None} - direct
@@ -78,7 +78,7 @@ def _finding(view: View, budgets: Counter[str], declared: int) -> Finding:
             f"together {declared}; usable {usable}; {filled(view)}",
         ),
         owners=view.owners(held),
-        advice=_advice(declared, usable),
+        advice=_advice(view.target, declared, usable),
         command=remediate(view, f"--rolling-restart --service {shlex.quote(services[0])}")
         if services
         else look_again(view),
@@ -101,14 +101,15 @@ def _line(view: View, name: str, budget: int) -> str:
     )
 
 
-def _advice(declared: int, usable: int) -> str:
-    target = usable * COMFORTABLE // 100
-    factor = target * 100 // max(1, declared)
+def _advice(target: str, declared: int, usable: int) -> str:
+    together = usable * COMFORTABLE // 100
+    factor = together * 100 // max(1, declared)
     return (
         f"Terminating helps for seconds: healthy pools open their connections again. Size the pools"
-        f" to {target} together ({COMFORTABLE}% of usable), that is {factor}% of what is declared,"
-        " or put PgBouncer in between; once the new size is in the service's configuration, the"
-        " rolling restart brings it in."
+        f" to {together} together ({COMFORTABLE}% of usable), that is {factor}% of what is"
+        f" declared: `runbook pool plan {shlex.quote(target)}` proposes sizes that add up. Or put"
+        " PgBouncer in between. Once the new size is in the service's configuration, the rolling"
+        " restart brings it in."
     )
 
 
@@ -124,7 +125,8 @@ FINDING = FindingType(
     " warning. A pool that holds more than it may open is a leak. Services that come through a"
     " PgBouncer alone count by the size of its pools.",
     remedy=f"Size the pools to {COMFORTABLE}% of the usable slots together, the rest is for"
-    " deploys, cron jobs and people; the rolling restart brings the new size in, host by host. Or"
+    " deploys, cron jobs and people: `runbook pool plan` proposes sizes that add up. The rolling"
+    " restart brings them in, host by host. Or"
     " put PgBouncer in between. A larger `max_connections` needs a restart of the server and memory"
     " for each session.",
 )

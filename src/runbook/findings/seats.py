@@ -30,14 +30,7 @@ def seats_of(database: str, fleet: Fleet, version_num: int) -> tuple[Seat, ...]:
 
 def same_server(database: str, fleet: Fleet) -> tuple[str, ...]:
     """Return the inventory's databases behind the same host and port, itself among them."""
-    known = fleet.inventory.databases
-    if database not in known:
-        return (database,)
-    places = {
-        name: (_address(other.connect.host.casefold()), other.connect.port)
-        for name, other in known.items()
-    }
-    return tuple(name for name, place in places.items() if place == places[database])
+    return fleet.same_server(database)
 
 
 def _name(service: Service, host: ResolvedHost, fleet: Fleet, version_num: int) -> str | None:

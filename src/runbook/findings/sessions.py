@@ -16,7 +16,7 @@ QUERY_BYTES = 200
 # the raw bytes to us unconverted, so any of them may be no UTF-8. They travel as hex. textsend()
 # neither checks nor converts where the two encodings are the same; in a SQL_ASCII database it does
 # check, and an escaped copy is decoded instead.
-_BYTES = (
+BYTES = (
     "encode(substring(CASE WHEN getdatabaseencoding() = 'SQL_ASCII'"
     " THEN decode(replace({0}, chr(92), chr(92) || chr(92)), 'escape')"
     f" ELSE textsend({{0}}) END from 1 for {QUERY_BYTES}), 'hex')"
@@ -29,9 +29,9 @@ QUESTION = Question(
     name="sessions",
     sql=f"""
 SELECT a.pid, a.backend_type, a.wait_event_type, a.wait_event, a.state, a.application_name,
-       {_BYTES.format("a.datname::text")} AS database,
-       {_BYTES.format("a.usename::text")} AS role,
-       {_BYTES.format("a.query")} AS query,
+       {BYTES.format("a.datname::text")} AS database,
+       {BYTES.format("a.usename::text")} AS role,
+       {BYTES.format("a.query")} AS query,
        host(a.client_addr) AS client_addr, a.client_port,
        a.backend_start::text AS backend_start, a.state_change::text AS state_change,
        extract(epoch FROM clock_timestamp() - a.backend_start)::float8 AS age_s,
@@ -56,15 +56,15 @@ def session_from(row: dict[str, Any]) -> Session:
     return Session(
         **{
             **row,
-            "database": _text(row["database"]),
-            "role": _text(row["role"]),
-            "query": masked(_text(row["query"]) or ""),
+            "database": text_of(row["database"]),
+            "role": text_of(row["role"]),
+            "query": masked(text_of(row["query"]) or ""),
             "application_name": row["application_name"] or "",
         }
     )
 
 
-def _text(hexadecimal: str | None) -> str | None:
+def text_of(hexadecimal: str | None) -> str | None:
     """Return the text in hexadecimal bytes; what is no UTF-8 becomes U+FFFD."""
     if hexadecimal is None:
         return None

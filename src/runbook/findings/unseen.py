@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 def unseen(view: View) -> tuple[str, ...]:
     """Return what could not be seen, what weighs most first."""
     lines = (
-        *_by_rung(view),
-        *_by_role(view),
+        *by_rung(view),
+        *by_role(view),
+        *_signals(view),
         *_unanswered(view),
         *_locks(view),
         *_others(view),
@@ -27,7 +28,8 @@ def unseen(view: View) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lines))
 
 
-def _by_rung(view: View) -> Iterator[str]:
+def by_rung(view: View) -> Iterator[str]:
+    """Tell what the door that let us in does not show."""
     if view.snapshot.rung == "os":
         yield (
             "no door into the server was open, so all of this is from its host's processes: their"
@@ -36,7 +38,8 @@ def _by_rung(view: View) -> Iterator[str]:
         )
 
 
-def _by_role(view: View) -> Iterator[str]:
+def by_role(view: View) -> Iterator[str]:
+    """Tell what our role may not see, and the grant that mends it."""
     limits = view.snapshot.limits
     if view.snapshot.rung == "os":
         return
@@ -51,7 +54,11 @@ def _by_role(view: View) -> Iterator[str]:
             f"role {limits.role} sees only its own sessions in full. To see all, as a superuser:"
             f" {grant('pg_monitor', limits.role)}"
         )
-    if not limits.can_signal:
+
+
+def _signals(view: View) -> Iterator[str]:
+    limits = view.snapshot.limits
+    if view.snapshot.rung != "os" and not limits.can_signal:
         yield (
             f"role {limits.role} may not terminate others' sessions. As a superuser:"
             f" {grant('pg_signal_backend', limits.role)}"

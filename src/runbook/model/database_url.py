@@ -35,6 +35,11 @@ class Endpoint:
     host: str
     port: int | None = None
 
+    def same_as(self, other: Endpoint) -> bool:
+        """Whether both lead to the same place, as far as their names tell."""
+        mine = (self.host.strip("[]").casefold(), self.port or 5432)
+        return mine == (other.host.strip("[]").casefold(), other.port or 5432)
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port is None else f"{host}:{self.port}"
@@ -152,6 +157,8 @@ def _check_ats(url: str, begin: int, end: int) -> None:
     loose = loose or any(
         "@" in pair and "=" not in pair.partition("@")[0] for pair in query.split("&")
     )
+    # Without a path libpq reads on to the @: `user:pa?s=word@host`.
+    loose = loose or (url[end : end + 1] == "?" and "@" in query)
     if url.count("@", begin, end) > 1 or loose:
         raise CannotLead(
             "its user or password holds an unescaped @, /, ? or #, which drivers read differently:"
@@ -337,18 +344,17 @@ def _pairs(text: str) -> Iterator[tuple[str, _Slot]]:
 
 def redacted(url: str) -> str:
     """Return the string as people may see it: its password, and whatever looks like one, as `…`."""
-    if "://" in url:
-        return _redacted_uri(url)
+    if not _KEY_VALUE.match(url):
+        return _redacted_uri(url) if "://" in url else OUT
     try:
-        pairs = [(name, slot) for name, slot in _pairs(url) if _KEY_VALUE.match(url)]
+        pairs = list(_pairs(url))
     except CannotLead:
-        return OUT
-    if not pairs:
         return OUT
     for name, slot in reversed(pairs):
         if _secret(name):
             url = url[: slot.begin] + OUT + url[slot.end :]
-    return url
+    # A URI within it, or a password that is not quoted: nobody knows where its password ends.
+    return OUT if "://" in url else url
 
 
 def _redacted_uri(url: str) -> str:

@@ -231,6 +231,18 @@ class ConsoleAnswers:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ConsoleReply:
+    """What a PgBouncer's console said to a command that changes something."""
+
+    #: Whether it was carried out.
+    ok: bool
+    #: Its error, in its own words.
+    said: str = ""
+    #: False when it has begun, and not come back in time: a PAUSE goes on though nobody waits.
+    came_back: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RungTried:
     """How one rung of the ladder answered on its own."""
 
@@ -507,12 +519,47 @@ class ChangeSql(Change[Rows]):
     sql: str
     parameters: tuple[tuple[str, Any], ...] = ()
     timeout_s: float = 30.0
+    #: Only for statements that are runbook's own and call nothing of anybody's: it goes through
+    #: the inventory's `admin` or `local` door, with a superuser's rights, in one transaction.
+    as_admin: bool = False
 
     def sentence(self) -> str:
-        return f"on {self.database}: {' '.join(self.sql.split())[:200]}"
+        return f"on {self._where}: {' '.join(self.sql.split())[:200]}"
 
     def footprint(self) -> frozenset[str]:
-        return frozenset({f"{self.database}: {' '.join(self.sql.split())} {list(self.parameters)}"})
+        values = f" {list(self.parameters)}" if self.parameters or not self.as_admin else ""
+        return frozenset({f"{self._where}: {' '.join(self.sql.split())}{values}"})
+
+    @property
+    def _where(self) -> str:
+        return f"{self.database} (as admin)" if self.as_admin else self.database
+
+
+#: What a PgBouncer may be told. Not KILL, which cuts clients off in the middle of their work, nor
+#: SUSPEND, WAIT_CLOSE, SHUTDOWN: those are for whoever runs it.
+ConsoleCommand = Literal[
+    "PAUSE", "RESUME", "RELOAD", "RECONNECT", "KILL_CLIENT", "DISABLE", "ENABLE"
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TellPgBouncer(Change[ConsoleReply]):
+    """Put one command to a PgBouncer's admin console."""
+
+    pgbouncer: str
+    command: ConsoleCommand
+    #: A database's name, or a client's id; "" is all of it.
+    subject: str = ""
+    timeout_s: float = 5.0
+
+    def sentence(self) -> str:
+        return f"on PgBouncer {self.pgbouncer}: {self._told()}"
+
+    def footprint(self) -> frozenset[str]:
+        return frozenset({f"PgBouncer {self.pgbouncer}: {self._told()}"})
+
+    def _told(self) -> str:
+        return f"{self.command} {self.subject}".strip()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

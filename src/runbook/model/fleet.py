@@ -14,11 +14,13 @@ from runbook.model.inventory import (
     Database,
     Host,
     Inventory,
+    PgBouncer,
     Scalar,
     Service,
     Ssh,
 )
 from runbook.model.selectors import HostIndex
+from runbook.model.sockets import plain
 from runbook.model.templates import expand
 
 ItemT = TypeVar("ItemT")
@@ -141,6 +143,50 @@ class Fleet:
     def services_of(self, database: str) -> dict[str, Service]:
         """Return the services that use a database."""
         return {n: s for n, s in self.inventory.services.items() if s.database == database}
+
+    def same_server(self, database: str) -> tuple[str, ...]:
+        """Return the databases behind the same host and port, itself among them.
+
+        Sessions and slots are the server's: two of the inventory's databases may be on one.
+        """
+        known = self.inventory.databases
+        if database not in known:
+            return (database,)
+        places = {
+            name: (plain(other.connect.host.casefold()), other.connect.port)
+            for name, other in known.items()
+        }
+        return tuple(name for name, place in places.items() if place == places[database])
+
+    def pgbouncer(self, name: str) -> PgBouncer:
+        """Return one PgBouncer.
+
+        Raises:
+            UsageError: when the inventory has none of that name.
+        """
+        return self._find("PgBouncer", name, self.inventory.pgbouncers)
+
+    def pgbouncers_of(self, target: str | None) -> dict[str, PgBouncer]:
+        """Return a PgBouncer, those in front of a database, or (None) all; never none.
+
+        Raises:
+            UsageError: when there is neither of that name, or no PgBouncer.
+        """
+        known = self.inventory.pgbouncers
+        if target in known:
+            return {target: known[target]}
+        if target is not None and target not in self.inventory.databases:
+            names: dict[str, object] = {**known, **self.inventory.databases}
+            self._find("PgBouncer or database", target, names)
+        found = {n: b for n, b in known.items() if target in {None, b.database}}
+        if not found:
+            where = f" in front of {target!r}" if target else ""
+            raise UsageError(
+                f"{self.source} has no PgBouncer{where}",
+                hint="declare it under pgbouncers, or put one in between: `runbook pgbouncer"
+                " introduce`",
+            )
+        return found
 
     def expand(self, text: str, host: ResolvedHost) -> str:
         """Return `text` with `${host.…}` filled in."""

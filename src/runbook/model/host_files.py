@@ -106,16 +106,22 @@ path=$1 expected=$2 backup=$3
 umask 077
 fail() { echo "$2" >&2; exit "$1"; }
 digest() { sha256sum < "$1" | cut -c1-64; }
+kept=
+trap 'rm -f -- "$kept"' EXIT
+trap 'exit 1' HUP INT TERM
+folder=$(dirname -- "$path")
 if [ -L "$path" ]; then fail 3 "$path is a symbolic link"; fi
 if [ -e "$path" ]; then
   [ "$(digest "$path")" = "$expected" ] || fail 3 "$path has changed"
   if [ -n "$backup" ] && [ ! -e "$backup" ]; then
-    cp -p -- "$path" "$backup" || exit 1
-    sync -- "$backup" 2>/dev/null
+    kept=$(mktemp -- "$folder/.runbook.XXXXXXXXXX") || exit 1
+    cp -p -- "$path" "$kept" || exit 1
+    [ "$(digest "$kept")" = "$expected" ] || fail 3 "$path has changed"
+    sync -- "$kept" 2>/dev/null
+    mv -f -T -- "$kept" "$backup" || exit 1
   fi
   rm -f -- "$path" || exit 1
 fi
-folder=$(dirname -- "$path")
 if [ -d "$folder" ] && [ -z "$(ls -A -- "$folder")" ]; then rmdir -- "$folder" || exit 1; fi
 exit 0
 """

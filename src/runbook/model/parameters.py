@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from runbook.model.document import nearest
 from runbook.model.errors import UsageError
 from runbook.model.playbook import Parameter
+from runbook.model.pool_sizes import parse_sizes
 from runbook.model.units import parse_amount, parse_duration, parse_floor, parse_percent
 
 if TYPE_CHECKING:
@@ -85,10 +86,12 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "int": _int,
     "bool": _bool,
     "string": _string,
+    "strings": _several(_string),
     "enum": _string,
     "hosts": _name,
     "host": _name,
     "service": _name,
+    "services": _several(_name),
     "database": _name,
     "unit": _unit,
     "duration": _duration_text,
@@ -96,6 +99,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "percentage": _percent_text,
     "amount": parse_floor,
     "amounts": _several(parse_amount),
+    "pools": parse_sizes,
 }
 #: Parameter type -> how its `min` and `max` are read; other types have no bounds.
 _BOUNDS: Mapping[str, Callable[[Any], Any]] = {
@@ -220,11 +224,13 @@ def _size(spec: Parameter, value: Any, bound: Any) -> float:
 
 
 def _check_names(name: str, spec: Parameter, value: Any, fleet: Fleet) -> None:
-    looks: Mapping[str, Callable[[str], object]] = {
+    looks: Mapping[str, Callable[[Any], object]] = {
         "hosts": fleet.select,
         "host": fleet.host,
         "service": fleet.service,
+        "services": lambda names: [fleet.service(each) for each in names],
         "database": fleet.database,
+        "pools": lambda pools: [fleet.service(pool["service"]) for pool in pools],
     }
     if spec.type not in looks:
         return

@@ -58,17 +58,22 @@ class HostUse(Facts):
 
 
 class ServiceUse(Facts):
-    """One service's sessions, over all its hosts."""
+    """One service's own sessions, over all its hosts; a PgBouncer's are told in `BouncerUse`."""
 
     service: str
     now: int
     peak: int
-    #: Sessions in a transaction or a statement: the mean over the window's samples, and the most.
-    #: By Little's law the mean is rate x hold time.
-    busy_mean: float
-    busy_peak: int
-    #: Transactions of its role (or database, where that is its own) in a second; None: not told.
+    #: Sessions in a transaction or a statement, those that it has through a PgBouncer included: the
+    #: mean over the window's samples, and the most. By Little's law the mean is rate x hold time.
+    #: None where their state is hidden from our role.
+    busy_mean: float | None
+    busy_peak: int | None
+    #: Transactions in a second in its databases, where no other service uses them; None: not told.
     rate_per_s: float | None = None
+    #: Statements of its roles in a second and their mean milliseconds, by pg_stat_statements; None
+    #: where that is not installed, or another service has the same role.
+    statements_per_s: float | None = None
+    statement_ms: float | None = None
     #: Sessions by host; () where they cannot be told apart by host.
     hosts: tuple[HostUse, ...] = ()
 

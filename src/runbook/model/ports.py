@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from runbook.model.bouncer_status import BouncersReport
     from runbook.model.diagnosis import Diagnosis
     from runbook.model.effects import Drive, Effect
     from runbook.model.events import Event
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy, TerminationPlan
+    from runbook.model.pool_facts import PoolFacts
+    from runbook.model.pooling_fitness import PoolingFitness
     from runbook.model.sessions import Snapshot
 
 
@@ -59,6 +62,43 @@ class Judge(Protocol):
 
     def leaks(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy) -> TerminationPlan:
         """Prove which sessions are leaked, and say which may be terminated, in order."""
+
+    def pool_use(
+        self, database: str, fleet: Fleet, *, window_s: float, hosts: bool = True
+    ) -> Drive[PoolFacts]:
+        """Count a server's connections over a window, by whom they belong to; changes nothing.
+
+        The server counts, every half second, over one connection; a full look ends the window.
+        Then PgBouncers' consoles are asked whose connections theirs are, and with `hosts` the app
+        hosts which process holds which. What hosts are configured to hold is not looked at.
+
+        Raises (through the drive):
+            DoorError: when no rung of the ladder lets us in.
+        """
+
+    def bouncers(self, target: str | None, fleet: Fleet) -> Drive[BouncersReport]:
+        """Look at a PgBouncer, at those in front of a database, or (None) at all, and judge them.
+
+        A console that does not answer is told in the report.
+
+        Raises (through the drive):
+            UsageError: when the inventory has none of that name.
+        """
+
+    def pooling_fitness(
+        self,
+        database: str,
+        fleet: Fleet,
+        *,
+        dbname: str | None = None,
+        service: str | None = None,
+        pgbouncer_version: str | None = None,
+    ) -> Drive[PoolingFitness]:
+        """Look for what pooling by transaction would break, and propose the mode.
+
+        Raises (through the drive):
+            DoorError: when no rung of the ladder lets us in.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

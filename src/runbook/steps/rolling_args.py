@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -21,6 +21,11 @@ from runbook.steps.service_manager import manager_of
 
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+
+def _none_when_empty(value: object) -> object:
+    """A playbook's parameter that was not given is "" where its conditions ask for it."""
+    return None if value == "" else value
 
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
@@ -65,7 +70,7 @@ class RollingArgs(Closed):
     url: LedTo | None = Field(
         None, description="host and port that each host's connection string is led to"
     )
-    restore: RunId | None = Field(
+    restore: Annotated[RunId | None, BeforeValidator(_none_when_empty)] = Field(
         None, description="a run's id: each host's settings as they were before that run"
     )
 
@@ -78,8 +83,7 @@ class RollingArgs(Closed):
     @property
     def led_to(self) -> LedTo | None:
         """Where the connection string is led to, where it is."""
-        url = self.url
-        return None if url is None or (url.host is None and url.port is None) else url
+        return self.url if self.url is not None and self.url.given else None
 
     @property
     def changes_settings(self) -> bool:
@@ -115,7 +119,7 @@ def settings(args: RollingArgs, service: Service) -> Settings:
     )
 
 
-def wanted(args: RollingArgs, service: Service, host: ResolvedHost) -> Wanted | None:
+def wanted(args: RollingArgs, service: Service, host: ResolvedHost, fleet: Fleet) -> Wanted | None:
     """Return what shall become of a host's settings; None leaves them as they are.
 
     Raises:
@@ -124,7 +128,28 @@ def wanted(args: RollingArgs, service: Service, host: ResolvedHost) -> Wanted | 
     if not args.changes_settings and args.restore is None:
         return None
     values = args.put.values if args.put is not None else {}
-    return wanted_of(args.service, service, host, values, args.led_to, args.restore)
+    led_to = args.led_to.resolved(fleet) if args.led_to is not None else None
+    return wanted_of(args.service, service, host, values, led_to, args.restore)
+
+
+def shared_file(each: Sequence[RollingArgs], fleet: Fleet) -> str | None:
+    """Say which two of several restarts write different values into one file of a host.
+
+    All are shown before the first is changed: in one run, the second would find its file changed.
+
+    Raises:
+        UsageError: for a value that the inventory does not say where to put.
+    """
+    first: dict[tuple[str, str], tuple[str, set[Any]]] = {}
+    for args in each:
+        for host in fleet.service_hosts(args.service):
+            found = wanted(args, fleet.service(args.service), host, fleet)
+            for place in found.places if found is not None else ():
+                values = {(item.label, item.setting.match, str(item.new)) for item in place.items}
+                other, theirs = first.setdefault((host.name, place.path), (args.service, values))
+                if theirs != values:
+                    return f"{other} and {args.service} keep theirs in {place.path} on {host.name}"
+    return None
 
 
 def targets(args: RollingArgs, fleet: Fleet) -> tuple[str, ...]:
@@ -175,7 +200,7 @@ def freeze(args: RollingArgs, fleet: Fleet) -> Mapping[str, Any]:
         gates_of(args.service, service, fleet.host(name), fleet)
         manager_of(args.service, service, fleet.host(name), fleet)
         rotation_of(service, fleet.host(name), fleet)
-        wanted(args, service, fleet.host(name))
+        wanted(args, service, fleet.host(name), fleet)
     chosen = settings(args, service)
     return {
         "batches": batch_sizes(chosen.batches, len(names)),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from posixpath import dirname
 from typing import Any
 
-from runbook.model.database_url import CannotLead
+from runbook.model.database_url import CannotLead, endpoint_of, lead_to
 from runbook.model.document import visible
 from runbook.model.effects import (
     Change,
@@ -88,6 +88,8 @@ class Looked:
     wishes: tuple[FileWish, ...] = ()
     #: Each value as it is and as it shall be, for the record.
     values: tuple[dict[str, Any], ...] = ()
+    #: Files that are not there, and that nothing is wished of.
+    gone: frozenset[str] = frozenset()
 
     @property
     def changed(self) -> tuple[FileWish, ...]:
@@ -155,7 +157,10 @@ def seen_file(outcome: Any, path: str, *, sudo: bool) -> FileSeen | Unfit:
     seen = parse_look(outcome.stdout, path)
     if seen is None:
         said = visible(outcome.stderr.strip().rpartition("\n")[2])[:200]
-        hint = "settings.sudo looks and writes with `sudo -n sh`: is it allowed there?"
+        hint = (
+            "settings.sudo looks and writes with `sudo -n sh`; in sudoers there, for the user that"
+            " logs in: USER ALL=(root) NOPASSWD: /usr/bin/sh, /bin/sh"
+        )
         problem = f"{path} could not be looked at: {said or f'exit code {outcome.exit_code}'}"
         return Unfit(problem=problem, hint=hint if sudo else "settings.sudo: true looks as root")
     if seen.kind == "refused":
@@ -190,6 +195,7 @@ def _wishes(
 ) -> Looked | Unfit:
     wishes: list[FileWish] = []
     values: list[dict[str, Any]] = []
+    gone: set[str] = set()
     for number, place in enumerate(wanted.places):
         backup = backups[number] if backups else None
         try:
@@ -199,7 +205,9 @@ def _wishes(
         if wish is not None:
             wishes.append(wish)
             values += _values(place, wish, environment)
-    return Looked(wishes=tuple(wishes), values=tuple(values))
+        elif seen[number].kind != "file":
+            gone.add(place.path)
+    return Looked(wishes=tuple(wishes), values=tuple(values), gone=frozenset(gone))
 
 
 def _hint(wanted: Wanted, place: Place) -> str:
@@ -225,6 +233,11 @@ def _wish(  # noqa: PLR0917 - one place, as it was seen
             mode = "600"  # a connection string may hold a password
     elif backup.kind == "file":
         new = backup.content
+        if old is not None and not _changed_by_values_alone(place, new, old, run_id):
+            raise CannotSet(
+                f"something else in it was changed since run {wanted.restore}, and would go back"
+                f" as well: its backup is {backup_of(place.path, wanted.restore or '')}"
+            )
         mode, owner = (backup.mode, backup.owner) if old is None else (None, None)
     elif place.drop_in and old is not None and read_drop_in(old).made_by == wanted.restore:
         new = None
@@ -239,6 +252,30 @@ def _wish(  # noqa: PLR0917 - one place, as it was seen
         owner=owner,
         folder=seen.why == "nofolder",
     )
+
+
+def _changed_by_values_alone(place: Place, kept: str, now: str, run_id: str) -> bool:
+    """Whether a backup with the values of now in it is the file as it is now."""
+    text = kept
+    for item in place.items:
+        value = item.read(now, {})
+        if value == item.read(kept, {}):
+            continue
+        if value is None or not _led_alone(item, item.read(kept, {}), value):
+            return False
+        text = item.put(text, value, run_id)
+    return text == now
+
+
+def _led_alone(item: Item, kept: str | None, now: str) -> bool:
+    """Whether of a connection string only host and port differ: a new password would be lost."""
+    if item.name != "url":
+        return True
+    try:
+        endpoint = endpoint_of(now)
+        return kept is not None and lead_to(kept, endpoint.host, endpoint.port) == now
+    except CannotLead:
+        return False
 
 
 def _told(
@@ -374,7 +411,9 @@ def by_hand(
     backup = backup_of(path, run_id)
     argv = (*sudo, "cp", "-p", backup, path) if before else (*sudo, "rm", "-f", path)
     reload = (on_host(wanted.host, ("sudo", "systemctl", "daemon-reload")),) if drop_in else ()
-    return (on_host(wanted.host, argv), *reload)
+    # An earlier step of the run may have changed it too: there is one backup of both.
+    told = "  # the first that this run kept of it" if before else ""
+    return (f"{on_host(wanted.host, argv)}{told}", *reload)
 
 
 # ---- one host's settings on their way ---------------------------------------------------------

@@ -71,6 +71,9 @@ def ask_for_it(journey: Journey) -> Drive[Trouble | None]:
         yield from owe(journey, under_way=True)
         outcome = yield from ask(change)
     except (Unreachable, NotStarted, Refused) as error:
+        with suppress(StepFailed):
+            # Nothing was sent: a resume that looks for its traces would look in vain.
+            yield from ask(Note(data={"stage": "drained", "restart_intended": False}))
         yield from _owe_no_restart(journey)
         return _untouched(error)
     except (ConnectionLost, CommandFailed) as error:
@@ -116,7 +119,8 @@ def _look_before(journey: Journey) -> Drive[Trouble | None]:
     if journey.sessions is not None:
         looks = (*looks, journey.sessions.look())
     seen, boot, *rows = yield from ask(Together(effects=looks))  # type: ignore[arg-type]
-    for outcome in (seen, *rows):
+    # The boot counts as well: a restart whose traces could not be told from a reboot's is not made.
+    for outcome in (seen, boot, *rows):
         if isinstance(outcome, DoorError):
             return _untouched(outcome)
     unfit = manager.unfit(seen)
@@ -147,7 +151,10 @@ def _note_before(journey: Journey) -> Drive[None]:
         "drained": bool(journey.ours),
         "exit_code": None,
         # For whoever stops waiting for this host: the debts are told beside it.
-        "by_hand": list(journey.subject.by_hand(journey.seen)),
+        "by_hand": [
+            *(journey.config.put_back_by_hand() if journey.config is not None else ()),
+            *journey.subject.by_hand(journey.seen),
+        ],
     }
     yield from ask(Note(data=note))
 

@@ -160,6 +160,8 @@ def _still_as_shown(
     found: list[tuple[OneFile, FileWish]] = []
     for file in config.files:
         wish = wishes.get(file.path)
+        if wish is None and file.ours and not file.after and file.path in looked.gone:
+            continue  # an earlier process has removed it
         if wish is None or wish.after != file.after or wish.before not in {file.before, file.after}:
             return _moved_on(file.path)
         if wish.before == file.after:
@@ -173,7 +175,8 @@ def _moved_on(path: str) -> Trouble:
     return Trouble(
         status="failed",
         why=f"{path} has changed since it was shown",
-        hint="somebody else has changed it: look at it, then run this again",
+        hint="somebody else, or an earlier step of this run, has changed it: look at it, then run"
+        " this again",
     )
 
 

@@ -94,7 +94,7 @@ def subject_of(args: RollingArgs, fleet: Fleet, host: str) -> Subject:
         manager=manager_of(args.service, service, resolved, fleet),
         settings=settings(args, service),
         rotation=rotation_of(service, resolved, fleet),
-        wanted=wanted(args, service, resolved),
+        wanted=wanted(args, service, resolved, fleet),
     )
 
 

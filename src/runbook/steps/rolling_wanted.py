@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from runbook.model.bouncer_place import clients_of, server_for_apps
 from runbook.model.database_url import CannotLead, Endpoint, endpoint_of, lead_to, redacted
 from runbook.model.errors import UsageError
-from runbook.model.fleet import ResolvedHost
-from runbook.model.inventory import Address, Closed, Service, Setting
+from runbook.model.fleet import Fleet, ResolvedHost
+from runbook.model.inventory import Address, Closed, Name, Service, Setting
 from runbook.model.setting_text import (
     CannotSet,
     drop_in_path,
@@ -29,6 +30,7 @@ SettingName = Literal["size", "overflow", "processes", "url"]
 NAMES: tuple[SettingName, ...] = ("size", "overflow", "processes", "url")
 #: A number of more digits is none of a pool's.
 _MOST_DIGITS = 9
+_NO_NUMBER = "what is no number"
 
 
 class Put(Closed):
@@ -50,6 +52,70 @@ class LedTo(Closed):
 
     host: Address | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    pgbouncer: Name | None = Field(
+        None, description="to where app servers reach this PgBouncer of the inventory"
+    )
+    behind: Name | None = Field(
+        None, description="to the PostgreSQL server behind this PgBouncer of the inventory"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        plain = self.host is not None or self.port is not None
+        if plain + (self.pgbouncer is not None) + (self.behind is not None) > 1:
+            raise ValueError("a url is led to one place: host and port, pgbouncer, or behind")
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether it says anything."""
+        return any(value is not None for value in self.model_dump().values())
+
+    def resolved(self, fleet: Fleet) -> Led:
+        """Return it as host and port.
+
+        Raises:
+            UsageError: for a PgBouncer that the inventory does not have, or not the place of.
+        """
+        if self.pgbouncer is not None:
+            host, port = clients_of(self.pgbouncer, fleet)
+            return Led(host=host, port=port)
+        if self.behind is None:
+            return Led(host=self.host, port=self.port)
+        host, port = server_for_apps(self.behind, fleet)
+        bouncer, its_port = clients_of(self.behind, fleet)
+        return Led(
+            host=host,
+            port=port,
+            only_from=Endpoint(host=bouncer, port=its_port),
+            whose=f"PgBouncer {self.behind}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Led:
+    """Where a connection string is led to; None stays as it is."""
+
+    host: str | None
+    port: int | None
+    #: Only a string that leads there is led elsewhere: whoever goes another way has a reason.
+    only_from: Endpoint | None = None
+    whose: str = ""
+
+    def put_into(self, url: str) -> str:
+        """Return the string, led there.
+
+        Raises:
+            CannotLead: when it cannot be, or leads somewhere that is not ours to change.
+        """
+        if self.only_from is None:
+            return lead_to(url, self.host, self.port)
+        now = endpoint_of(url)
+        if now.same_as(Endpoint(host=self.host or now.host, port=self.port)):
+            return url
+        if not now.same_as(self.only_from):
+            raise CannotLead(f"it leads to {now}, not to {self.whose} ({self.only_from})")
+        return lead_to(url, self.host, self.port)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +124,7 @@ class Item:
 
     name: SettingName
     setting: Setting
-    new: int | LedTo | None = None
+    new: int | Led | None = None
 
     @property
     def label(self) -> str:
@@ -90,7 +156,14 @@ class Item:
             CannotSet: when the text cannot hold it; CannotLead: when a connection string cannot be
                 led there.
         """
-        value = self._value(self.read(text, environment))
+        return self.put(text, self._value(self.read(text, environment)), run_id)
+
+    def put(self, text: str | None, value: str, run_id: str) -> str:
+        """Return the text with this value in it.
+
+        Raises:
+            CannotSet: when the text cannot hold it.
+        """
         setting = self.setting
         if setting.environment is not None:
             return with_drop_in(text, setting.environment, value, run_id)
@@ -99,11 +172,15 @@ class Item:
         return with_matched(text or "", setting.match or "", value)
 
     def _value(self, old: str | None) -> str:
-        if not isinstance(self.new, LedTo):
+        if not isinstance(self.new, Led):
+            if old and self.shown(old) == _NO_NUMBER:
+                raise CannotSet(
+                    f"{self.label} holds no whole number there, so it is no place of a {self.name}"
+                )
             return str(self.new)
         if old is None:
             raise CannotSet(f"it does not set {self.label}, so there is nothing to lead elsewhere")
-        return lead_to(old, self.new.host, self.new.port)
+        return self.new.put_into(old)
 
     def shown(self, value: str | None) -> str:
         """Return a value as people may see it: a number, or where a connection string leads."""
@@ -112,7 +189,7 @@ class Item:
         if self.name == "url":
             return str(_endpoint(value) or "a place that cannot be read from it")
         number = value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS
-        return value if number else "what is no number"
+        return value if number else _NO_NUMBER
 
     def told(self, value: str | None) -> str | None:
         """Return a value for the record, a connection string without its secrets."""
@@ -159,7 +236,7 @@ def wanted_of(  # noqa: PLR0917 - what the arguments and the inventory say, in t
     service: Service,
     host: ResolvedHost,
     put: Mapping[PutName, int],
-    led_to: LedTo | None,
+    led_to: Led | None,
     restore: str | None,
 ) -> Wanted:
     """Return what shall become of a host's settings.
@@ -167,7 +244,7 @@ def wanted_of(  # noqa: PLR0917 - what the arguments and the inventory say, in t
     Raises:
         UsageError: for a value that the inventory does not say where to put.
     """
-    new: dict[SettingName, int | LedTo] = dict(put.items())
+    new: dict[SettingName, int | Led] = dict(put.items())
     if led_to is not None:
         new["url"] = led_to
     unit = service.unit or name
@@ -181,11 +258,27 @@ def wanted_of(  # noqa: PLR0917 - what the arguments and the inventory say, in t
     )
 
 
+def url_alone(name: str, service: Service, host: ResolvedHost) -> Wanted:
+    """Return a host's connection string, to be looked at alone.
+
+    Raises:
+        UsageError: when the inventory does not say where it lives.
+    """
+    setting = service.settings.url
+    if setting is None:
+        raise _undeclared(name, "url")
+    unit, item = service.unit or name, Item(name="url", setting=setting)
+    path = _path(name, service, unit, item)
+    place = Place(path=path, items=(item,), drop_in=path == drop_in_path(unit))
+    sudo = service.settings.sudo
+    return Wanted(service=name, host=host, unit=unit, places=(place,), sudo=sudo)
+
+
 def _places(
     name: str,
     service: Service,
     unit: str,
-    new: Mapping[SettingName, int | LedTo],
+    new: Mapping[SettingName, int | Led],
     *,
     every: bool,
 ) -> tuple[Place, ...]:

@@ -69,6 +69,24 @@ def test_what_was_written_is_as_it_was_written(path: Path) -> None:
         assert db.execute("SELECT count(*), count(hash) FROM events").fetchone() == (12, 12)
 
 
+@pytest.mark.parametrize(("status", "ended"), [("done", 9.0), ("waiting", None)])
+def test_a_process_that_is_lost_right_after_the_last_event_leaves_a_row_that_agrees(
+    tmp_path: Path, status: str, ended: float | None
+) -> None:
+    journal = SqliteJournal(tmp_path / "journal.db")
+    journal.begin(record(), {"nodes": []})
+    journal.notice(Event(kind="finished", at=9.0, data={"status": status, "reason": ""}))
+    (kept,) = journal.runs(1)  # and `end` is never called
+    assert (kept.status, kept.ended_at) == (status, ended)
+    assert journal.verify() == []
+    journal.take_up("r1")
+    journal.notice(Event(kind="resumed", at=10.0, data={}))
+    journal.close()
+    journal = SqliteJournal(tmp_path / "journal.db")
+    assert journal.runs(1)[0].status == "running"
+    journal.close()
+
+
 @pytest.mark.parametrize("column", ["at", "kind", "task", "data", "hash"])
 def test_a_changed_event_is_named(path: Path, column: str) -> None:
     value = "7.5" if column == "at" else "'x'"

@@ -120,3 +120,25 @@ def test_many_runs_without_an_answer_are_not_read_through(path: Path) -> None:
     for number in range(1, 31):
         keep(path, f"20260101-0000{number:02d}-aaaa", {"error": "Unreachable"})
     assert earlier() is None
+
+
+def test_earlier_looks_at_pools_and_diagnoses_are_both_read(path: Path) -> None:
+    facts = {
+        "database": "db", "at": "2026-01-01T00:00:00Z", "window_s": 3.0, "samples": 7,
+        "server": {
+            "version_num": 160000, "max_connections": 100, "superuser_reserved": 3, "reserved": 0,
+            "superuser_sessions": 0, "in_recovery": False, "used": 4, "peak": 9,
+        },
+    }  # fmt: skip
+    keep(path, "20260101-000001-aaaa", {"facts": facts}, playbook="pool-plan")
+    keep(path, "20260101-000002-aaaa", {"facts": {"of": "a later runbook"}}, playbook="pool-plan")
+    keep(path, "20260101-000003-aaaa", {"diagnosis": DIAGNOSIS})
+    keep(path, "20260101-000004-aaaa", {"facts": facts}, playbook="pool-plan", target="other")
+    keep(path, "20260101-000005-aaaa", {"facts": facts}, playbook="pool-plan")
+    found = wiring.earlier_pool_facts(fleet(), "db", "20260101-000005-aaaa")
+    assert [type(look).__name__ for look in found] == ["PoolFacts", "Diagnosis"]
+
+
+def test_no_journal_is_no_earlier_look(path: Path) -> None:
+    path.write_text("no database")
+    assert wiring.earlier_pool_facts(fleet(), "db", "now") == ()

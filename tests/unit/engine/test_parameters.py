@@ -20,6 +20,12 @@ TAKEN: list[tuple[dict[str, Any], Any, Any]] = [
     ({"type": "duration", "max": "1m"}, "60s", "60s"),
     ({"type": "durations", "min": "1s"}, "5s, 1m30s", ["5s", "1m30s"]),
     ({"type": "durations"}, "5s", ["5s"]),
+    ({"type": "strings"}, "a, b", ["a", "b"]),
+    (
+        {"type": "pools"},
+        "shop.size=4",
+        [{"service": "shop", "size": 4, "overflow": None, "processes": None}],
+    ),
     ({"type": "percentage", "max": "50%"}, "050%", "50%"),
     ({"type": "amount"}, 0, "0"),
     ({"type": "amount", "max": 4}, "4", "4"),
@@ -69,6 +75,7 @@ REFUSED: list[tuple[dict[str, Any], Any, str]] = [
     ({"type": "hosts", "min": 2}, "web-0", "'web-0' selects 1 hosts; allowed are 2 to any number"),
     ({"type": "host"}, "web", "no host named 'web'"),
     ({"type": "service"}, "shopp", "no service named 'shopp'"),
+    ({"type": "pools"}, "shopp.size=4", "no service named 'shopp'"),
     ({"type": "database"}, "dbb", "no database named 'dbb'"),
 ]
 

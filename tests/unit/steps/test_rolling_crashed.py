@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runbook.model.effects import CommandOutcome, ReadCommand
-from runbook.model.errors import Unreachable
+from runbook.model.errors import Refused, Unreachable
 from runbook.model.plan import Result
 from runbook.steps.rolling_args import RollingArgs
 from runbook.steps.rolling_host import restart
@@ -236,6 +236,35 @@ def test_a_note_of_the_restart_is_kept_before_it_is_asked_for() -> None:
     world.restart = restart_at
     assert go(world, crashed()).status == "ok"
     assert restarts(world) == 1
+
+
+@pytest.mark.parametrize("error", [Refused("the lock is not ours"), Unreachable("no route")])
+def test_a_restart_that_was_never_sent_is_not_looked_for(error: Exception) -> None:
+    """Where the boot was not known either, its traces would be waited for until the deadline."""
+    world = world_at()
+
+    def unsent(_world: World, _effect: Any) -> CommandOutcome:
+        raise error
+
+    world.restart = unsent
+    left = crashed(DRAIN, changed=(DRAIN,), ours=[])
+    assert go(world, left).status in {"refused", "unreachable"}
+    left["notes"] = {**left["notes"], **world.notes, "boot_id": ""}
+    world = world_at()
+    world.restart = lambda inner, effect: inner.restart_well(effect.host)
+    assert go(world, left).status == "ok"
+    assert restarts(world) == 1
+
+
+def test_without_a_look_at_the_boot_no_restart_is_asked_for() -> None:
+    def read(_world: World, effect: ReadCommand) -> CommandOutcome:
+        if effect.argv[0] == "cat":
+            raise Unreachable("no route")
+        return read_well(effect)
+
+    world = World(read=read)
+    result = go(world, crashed())
+    assert (result.status, restarts(world)) == ("unreachable", 0)
 
 
 def test_what_a_person_wants_done_again_is_begun_anew_whatever_was_noted() -> None:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from runbook.adapters.postgres import PostgresDoor
+from runbook.doors import LateJudge
 from runbook.model.effects import (
     Answers,
     AskDatabase,
@@ -56,7 +57,7 @@ _SESSIONS = Question(
 
 
 @dataclass
-class HandMade:
+class HandMade(LateJudge):
     """A judge for whom every idle session of `app` is leaked."""
 
     can_signal: bool = True
@@ -105,6 +106,9 @@ class HandMade:
         )
 
     def diagnose(self, snapshot: Snapshot, fleet: Fleet, policy: LeakPolicy | None = None) -> Any:
+        raise NotImplementedError
+
+    def pool_use(self, database: str, fleet: Fleet, *, window_s: float, hosts: bool = True) -> Any:
         raise NotImplementedError
 
 

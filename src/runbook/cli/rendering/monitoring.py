@@ -31,7 +31,7 @@ def check(diagnosis: Diagnosis, *, warning: int, critical: int) -> tuple[str, in
         text += (
             f" (replayed from {diagnosis.replayed_from}, seen at {diagnosis.server.server_time})"
         )
-    return f"{_line(status, text)} | {_performance(diagnosis, warning, critical)}", status
+    return f"{plugin_line(status, text)} | {_performance(diagnosis, warning, critical)}", status
 
 
 def from_error(target: str, error: Exception) -> tuple[str, int]:
@@ -42,13 +42,13 @@ def from_error(target: str, error: Exception) -> tuple[str, int]:
     """
     if isinstance(error, SlotRefused):
         text = f"{target}: no connection slot left, not even to look: {error}"
-        return f"{_line(CRITICAL, text)} | percent=100%;;;0;100", CRITICAL
+        return f"{plugin_line(CRITICAL, text)} | percent=100%;;;0;100", CRITICAL
     return unknown_line(target, error), UNKNOWN
 
 
 def unknown_line(target: str, error: Exception) -> str:
     """Return the plugin's line for a database that could not be asked."""
-    return _line(UNKNOWN, f"{target}: {error}")
+    return plugin_line(UNKNOWN, f"{target}: {error}")
 
 
 def _status(diagnosis: Diagnosis, warning: int, critical: int) -> int:
@@ -69,7 +69,8 @@ def _shut_out(diagnosis: Diagnosis) -> bool:
     )
 
 
-def _line(status: int, text: str) -> str:
+def plugin_line(status: int, text: str) -> str:
+    """Return the words of a plugin's line."""
     # Everything after a bar is performance data: a bar in a name must not start it.
     return f"RUNBOOK {_WORDS[status]} - {safe(' '.join(text.split())).replace('|', '¦')}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from runbook.cli.rendering import rolling, terminate, verbs
+from runbook.cli.rendering import bouncer_setup, roles, rolling, terminate, verbs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 INTENTIONS: Mapping[str, Callable[[Node, Mapping[str, Result], Console], None]] = {
     "terminate": terminate.show_intention,
     "rolling": rolling.show_intention,
+    "role_settings": roles.show_intention,
     "file": verbs.show_files,
     "notify": verbs.show_messages,
+    "pgbouncer_setup": bouncer_setup.show_intention,
 }
 
 #: Verb -> what came of it.
 OUTCOMES: Mapping[str, Callable[[StepOutcome, Mapping[str, Any], Console], None]] = {
     "terminate": terminate.show_outcome,
     "rolling": rolling.show_outcome,
+    "role_settings": roles.show_outcome,
     "file": verbs.show_files_written,
 }
