@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from runbook.model.setting_text import assignments, with_drop_in, with_env
+
 from .command import QUICK, Command, starts
-from .lab import SHOP_SUDO, UNIT, Host, Lab, in_parallel, password
+from .lab import SHOP_SUDO, UNIT, Host, Lab, in_parallel, password, until
 
 SWEEP = bool(os.environ.get("RUNBOOK_CRASH_SWEEP"))
 VICTIM = "lab-victim.service"
@@ -134,6 +136,50 @@ def test_what_was_edited_by_hand_since_it_was_shown_is_left_alone(
     assert files(shop)[0].endswith("# mine\n")
     assert "POOL_SIZE=5" in files(shop)[0]
     assert all_starts(shop) == at_first
+
+
+ODD = [
+    "plain",
+    "a b  c ",
+    " x",
+    "it's",
+    'say "so"',
+    "back\\slash\\",
+    "$HOME ${HOME} $$",
+    "100% %h %%",
+    "`id` #no ;comment",
+    "two\nlines\tand a tab",
+    "p%40ss:w@rd=é…",
+    "'\"\\$`%",
+    "",
+]
+WHOLE = "postgresql://u:p%40:%25'x$y@db:5432/x?options=-c%20a%3Db"
+
+
+def test_a_real_process_gets_any_value_as_it_was_written(lab: Lab) -> None:
+    """Values with odd characters, by both ways, and lines that systemd reads in its own way."""
+    host = lab.apps[0]
+    values = {f"V{number}": value for number, value in enumerate([*ODD, WHOLE])}
+    by_file = "# so\nexport NO=1\nQUOTED='x'\nJOINED=a\\\n b\nMIXED=\"a\"'b' c\nLATE=x\"y\"\n"
+    known = {each.key: each.value for each in assignments(by_file) if " " not in each.key}
+    drop_in: str | None = None
+    for key, value in values.items():
+        by_file = with_env(by_file, key, value)
+        drop_in = with_drop_in(drop_in, f"D{key}", value, "R")
+    assert drop_in is not None
+    lab.put(host, "/etc/lab-odd.env", by_file)
+    lab.put(host, "/etc/systemd/system/lab-odd.service.d/50-runbook.conf", drop_in)
+    unit = "[Service]\nEnvironmentFile=/etc/lab-odd.env\nExecStart=/bin/sleep infinity\n"
+    lab.put(host, "/etc/systemd/system/lab-odd.service", unit)
+    lab.exec(host, ["systemctl", "daemon-reload"])
+    assert lab.exec(host, ["systemctl", "start", "lab-odd.service"]).rc == 0
+    pid = lab.show(host, "lab-odd.service")["MainPID"]
+    until(lambda: "sleep" in lab.exec(host, ["cat", f"/proc/{pid}/comm"]).stdout, "the process")
+    said = lab.exec(host, ["cat", f"/proc/{pid}/environ"]).stdout
+    environ = dict(pair.split("=", 1) for pair in said.split("\0") if pair)
+    assert "NO" not in environ
+    expected = {**known, **values, **{f"D{key}": value for key, value in values.items()}}
+    assert {key: environ.get(key) for key in expected} == expected
 
 
 # ---- killed on the way ---------------------------------------------------------------------

@@ -67,8 +67,10 @@ _HINT = "its log says what the new setting did to it: see the commands below"
 
 def noted(journey: Journey) -> dict[str, Any] | None:
     """Return how far an earlier process was when it began to put the settings back."""
-    notes = journey.crashed.notes if journey.crashed is not None else {}
-    noted = notes.get("reverting")
+    crashed = journey.crashed
+    if crashed is None or not crashed.intended:
+        return None  # a person has looked, and wants it done again
+    noted = crashed.notes.get("reverting")
     return dict(noted) if noted else None
 
 

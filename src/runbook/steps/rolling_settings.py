@@ -188,6 +188,7 @@ def _note(config: Configuration, wishes: list[tuple[OneFile, FileWish]]) -> Driv
     note = {
         "stage": "configuring",
         "restart_intended": False,
+        "reverting": None,
         "settings": {"written": [file.path for file in config.ours]},
         "by_hand": list(config.put_back_by_hand()),
     }
