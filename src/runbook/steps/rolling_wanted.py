@@ -81,12 +81,12 @@ class LedTo(Closed):
             return Led(host=host, port=port)
         if self.behind is None:
             return Led(host=self.host, port=self.port)
+        bouncer, its_port = clients_of(self.behind, fleet)
         try:
             host, port = server_for_apps(self.behind, fleet)
         except UsageError as error:
             # Told by the look at the host: a plan resolves steps, too, that are then left out.
             return Led(host=None, port=None, refused=f"{error.message}; {error.hint}")
-        bouncer, its_port = clients_of(self.behind, fleet)
         return Led(
             host=host,
             port=port,
