@@ -6,9 +6,12 @@ towards the server: no application's password is ever written down on PgBouncer'
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from runbook.model.document import visible
 
 #: A schema that nobody else has a reason to use.
 SCHEMA = "runbook_pgbouncer"
@@ -54,7 +57,12 @@ SELECT pg_catalog.pg_is_in_recovery() AS standby,
        COALESCE(pg_catalog.has_function_privilege(r.oid, p.oid, 'EXECUTE'), false) AS execute,
        COALESCE((SELECT pg_catalog.bool_or(a.grantee NOT IN (p.proowner, r.oid))
                    FROM pg_catalog.aclexplode(COALESCE(p.proacl,
-                        pg_catalog.acldefault('f', p.proowner))) AS a), false) AS open_to_others
+                        pg_catalog.acldefault('f', p.proowner))) AS a), false) AS open_to_others,
+       pg_catalog.array_to_json(ARRAY(SELECT g.rolname::pg_catalog.text
+               FROM pg_catalog.aclexplode(p.proacl) AS a
+               JOIN pg_catalog.pg_roles AS g ON g.oid = a.grantee
+              WHERE a.grantee <> p.proowner AND a.grantee IS DISTINCT FROM r.oid
+              ORDER BY 1))::pg_catalog.text AS granted
   FROM (SELECT 1) AS one
   LEFT JOIN pg_catalog.pg_roles AS r ON r.rolname = %(role)s
   LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = %(schema)s
@@ -96,6 +104,16 @@ class AuthSeen:
         if row["schema"] and not row["schema_sound"]:
             why = f"schema {SCHEMA} of {self.dbname} belongs to somebody who is no superuser"
             return why, f"look at what it is; DROP SCHEMA {SCHEMA} CASCADE where it is nothing"
+        granted = json.loads(row["granted"])
+        if granted:
+            names = ", ".join(visible(name) for name in granted)
+            revoke = f"REVOKE EXECUTE ON FUNCTION {SCHEMA}.{FUNCTION}(text) FROM "
+            revoke += ", ".join(visible(identifier(name)) for name in granted)
+            why = f"function {SCHEMA}.{FUNCTION} of {self.dbname} is granted to {names}, too"
+            return (
+                why,
+                f"somebody's logins may need it; where nobody's do, in {self.dbname}: {revoke}",
+            )
         return None
 
 

@@ -73,11 +73,19 @@ class Budget:
     others: int
     databases: int
     roles: int
+    #: Of other PgBouncers before the same server, for each database and role.
+    beside: int = 0
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of database and role, each of which has a pool."""
+        return self.databases * self.roles
 
     @property
     def left(self) -> int:
         """Slots for all pools together; auth_query keeps one connection in each database."""
-        return self.usable - self.direct - self.reserve - self.others - self.databases
+        kept = self.direct + self.reserve + self.others + self.beside * self.pairs
+        return self.usable - kept - self.databases
 
     def arithmetic(self) -> str:
         """Return it as it is written on paper."""
@@ -85,6 +93,7 @@ class Budget:
             (self.direct, "direct"),
             (self.reserve, "kept free"),
             (self.others, "services that stay outside"),
+            (self.beside * self.pairs, "other PgBouncers' pools"),
             (self.databases, "for auth_query"),
         )
         less = "".join(f" - {count} {what}" for count, what in kinds if count)
@@ -104,7 +113,7 @@ def sizes(
     Raises:
         NoRoom: not even one server connection for each pair of database and role is left.
     """
-    pairs = budget.databases * budget.roles
+    pairs = budget.pairs
     over = "" if pairs == 1 else f", over {pairs} pairs of database and role"
     because = budget.arithmetic() + over + (f", less {reserve} in reserve" if reserve else "")
     fair = budget.left // pairs - reserve

@@ -77,7 +77,8 @@ def refuse(bouncer: Bouncer, seen: HostSeen) -> None:
             f"name its unit in pgbouncers.{bouncer.name}.unit",
         )
     _refuse_port(bouncer, seen)
-    if seen.masked:
+    # Without the package there is nothing to mask: an install that was killed has left it so.
+    if seen.masked and seen.installed:
         raise CannotSetUp(
             f"{entry.unit} on {host} is masked: somebody does not want it to run",
             f"ask why; then: {on_host(bouncer.host, ('sudo', 'systemctl', 'unmask', entry.unit))}",

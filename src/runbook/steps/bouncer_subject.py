@@ -37,13 +37,15 @@ class BouncerArgs(Closed):
 
 def beside(bouncer: Bouncer) -> dict[str, PgBouncer]:
     """Return other PgBouncers that stand before the same server, and have an auth_query."""
+    return {name: e for name, e in same_server(bouncer).items() if e.auth is not None}
+
+
+def same_server(bouncer: Bouncer) -> dict[str, PgBouncer]:
+    """Return all other PgBouncers before the same server: they take slots of it as well."""
     fleet = bouncer.fleet
     server = fleet.same_server(bouncer.entry.database)
-    return {
-        name: entry
-        for name, entry in fleet.inventory.pgbouncers.items()
-        if name != bouncer.name and entry.database in server and entry.auth is not None
-    }
+    every = fleet.inventory.pgbouncers
+    return {n: e for n, e in every.items() if n != bouncer.name and e.database in server}
 
 
 def words(value: Sequence[str] | str | None) -> tuple[str, ...]:
@@ -166,6 +168,9 @@ class Survey:
     #: Why `databases` are what they are, for people.
     why: str
     version: tuple[int, int] | None
+    #: Services that are not meant this time and led through it already: wholly, or some hosts.
+    inside: frozenset[str] = frozenset()
+    partly: frozenset[str] = frozenset()
 
 
 _LIMITS = """\

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from runbook.model.inventory import Service
@@ -18,7 +18,7 @@ from runbook.model.pgbouncer_config import (
 from runbook.model.pgbouncer_host import HostSeen
 from runbook.model.units import amount_ceil
 from runbook.steps.bouncer_host import CannotSetUp, server_ca
-from runbook.steps.bouncer_subject import Bouncer, Survey
+from runbook.steps.bouncer_subject import Bouncer, Survey, same_server
 
 
 def wish_of(bouncer: Bouncer, mode: Mode, told: Survey, seen: HostSeen) -> Wish:
@@ -49,7 +49,10 @@ def wish_of(bouncer: Bouncer, mode: Mode, told: Survey, seen: HostSeen) -> Wish:
 def _sizes(bouncer: Bouncer, told: Survey) -> Sizes:
     budget, pool = bouncer.database.budget, bouncer.entry.pool
     all_services = bouncer.fleet.services_of(bouncer.entry.database)
-    outside = [s for name, s in all_services.items() if name not in bouncer.services]
+    inside = bouncer.services.keys() | told.inside
+    outside = [service for name, service in all_services.items() if name not in inside]
+    clients = [s for name, s in all_services.items() if name in inside | told.partly]
+    beside = same_server(bouncer)
     room = Budget(
         usable=told.usable,
         direct=budget.direct,
@@ -57,14 +60,21 @@ def _sizes(bouncer: Bouncer, told: Survey) -> Sizes:
         others=sum(_declared(bouncer, service) or 0 for service in outside),
         databases=len(told.databases),
         roles=max(1, len(told.roles)),
+        beside=sum((e.pool.size or 0) + e.pool.reserve for e in beside.values() if e.pool.size),
+    )
+    unknown = tuple(
+        f"pgbouncers.{name} stands before the same server, and declares no pool.size: what it takes"
+        " is not in these numbers"
+        for name, entry in beside.items()
+        if entry.pool.size is None
     )
     try:
-        return sizes(
+        found = sizes(
             room,
             size=pool.size,
             reserve=pool.reserve,
             clients=pool.max_client_conn,
-            declared=[_declared(bouncer, service) for service in bouncer.services.values()],
+            declared=[_declared(bouncer, service) for service in clients],
         )
     except NoRoom as error:
         raise CannotSetUp(
@@ -72,6 +82,7 @@ def _sizes(bouncer: Bouncer, told: Survey) -> Sizes:
             f"databases.{bouncer.entry.database}.budget says what is kept back; `runbook pool plan"
             f" {bouncer.entry.database}` shows who has the rest",
         ) from None
+    return replace(found, warnings=(*found.warnings, *unknown))
 
 
 def _declared(bouncer: Bouncer, service: Service) -> int | None:

@@ -35,6 +35,7 @@ from runbook.model.pgbouncer_config import (
     dropin_text,
     mode_in,
     whose,
+    written_for,
 )
 from runbook.model.pgbouncer_host import PACKAGE, HostSeen
 from runbook.model.plan import Result
@@ -50,6 +51,7 @@ from runbook.steps.bouncer_host import (
     refuse,
     refuse_theirs,
 )
+from runbook.steps.bouncer_led import led_here
 from runbook.steps.bouncer_subject import (
     Bouncer,
     BouncerArgs,
@@ -111,6 +113,7 @@ def prepare(args: PgBouncerSetupArgs, ctx: StepContext) -> Drive[Result]:
         seen = yield from look_at(bouncer)
         refuse(bouncer, seen)
         told = _kept(args, told, seen)
+        told = yield from _inside(bouncer, told, seen)
         fitness = yield from _fitness(args, bouncer, seen, ctx)
         wish = wish_of(bouncer, _mode(args, bouncer, seen) or fitness.mode, told, seen)
         text = config_text(wish)
@@ -156,6 +159,17 @@ def _kept(args: PgBouncerSetupArgs, told: Survey, seen: HostSeen) -> Survey:
         return told
     why = f"{told.why}; and what is led through it already"
     return replace(told, databases=tuple(sorted((*told.databases, *more))), why=why)
+
+
+def _inside(bouncer: Bouncer, told: Survey, seen: HostSeen) -> Drive[Survey]:
+    """Tell which of the other services are led through it already: they are in its pool."""
+    every = bouncer.fleet.services_of(bouncer.entry.database)
+    others = {name: each for name, each in every.items() if name not in bouncer.services}
+    if not others or written_for(seen.text) != bouncer.name:
+        return told
+    led = (yield from led_here(bouncer, others)).hosts
+    whole = {n for n, h in led.items() if set(h) == set(bouncer.fleet.whole(others[n].hosts))}
+    return replace(told, inside=frozenset(whole), partly=frozenset(led) - whole)
 
 
 def _fitness(

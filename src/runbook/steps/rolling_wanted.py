@@ -82,8 +82,12 @@ class LedTo(Closed):
             return Led(host=host, port=port)
         if self.behind is None:
             return Led(host=self.host, port=self.port)
-        host, port = server_for_apps(self.behind, fleet)
         bouncer, its_port = clients_of(self.behind, fleet)
+        try:
+            host, port = server_for_apps(self.behind, fleet)
+        except UsageError as error:
+            # Told by the look at the host: a plan resolves steps, too, that are then left out.
+            return Led(host=None, port=None, refused=f"{error.message}; {error.hint}")
         return Led(
             host=host,
             port=port,
@@ -101,6 +105,8 @@ class Led:
     #: Only a string that leads there is led elsewhere: whoever goes another way has a reason.
     only_from: Endpoint | None = None
     whose: str = ""
+    #: Why no string can be led there.
+    refused: str = ""
 
     def put_into(self, url: str) -> str:
         """Return the string, led there.
@@ -108,6 +114,8 @@ class Led:
         Raises:
             CannotLead: when it cannot be, or leads somewhere that is not ours to change.
         """
+        if self.refused:
+            raise CannotLead(self.refused)
         if self.only_from is None:
             return lead_to(url, self.host, self.port)
         now = endpoint_of(url)

@@ -111,7 +111,11 @@ def test_a_password_is_compared(server: Server, door: AdminDoor) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sound", "problem"),
     [
-        ("GRANT EXECUTE ON FUNCTION runbook_pgbouncer.user_lookup(text) TO app", False, ""),
+        (
+            "GRANT EXECUTE ON FUNCTION runbook_pgbouncer.user_lookup(text) TO app",
+            False,
+            "is granted to app, too",
+        ),
         ("ALTER FUNCTION runbook_pgbouncer.user_lookup(text) OWNER TO app", False, ""),
         ("ALTER FUNCTION runbook_pgbouncer.user_lookup(text) RESET ALL", False, ""),
         ("ALTER SCHEMA runbook_pgbouncer OWNER TO app", False, "belongs to somebody"),
@@ -155,3 +159,20 @@ def test_no_door_that_leads_in_as_a_superuser(server: Server) -> None:
     with pytest.raises(DatabaseLogin, match="connect: 'oncall' is no superuser") as refused:
         seen(door)
     assert "give databases.db an `admin`" in str(refused.value.hint)
+
+
+def test_a_function_that_others_look_logins_up_with_is_not_replaced(
+    server: Server, door: AdminDoor
+) -> None:
+    set_up(door)
+    server.admin("GRANT EXECUTE ON FUNCTION runbook_pgbouncer.user_lookup TO app")
+    problem = seen(door).problem(ROLE)
+    assert problem is not None
+    assert "granted to app" in problem[0]
+    assert 'REVOKE EXECUTE ON FUNCTION runbook_pgbouncer.user_lookup(text) FROM "app"' in problem[1]
+    server.admin('REVOKE EXECUTE ON FUNCTION runbook_pgbouncer.user_lookup(text) FROM "app"')
+    assert seen(door).problem(ROLE) is None
+    # To everybody is nobody's in particular: it is made anew, for the role alone.
+    server.admin("GRANT EXECUTE ON FUNCTION runbook_pgbouncer.user_lookup TO PUBLIC")
+    assert seen(door).problem(ROLE) is None
+    assert not seen(door).function_sound

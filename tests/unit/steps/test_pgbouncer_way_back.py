@@ -75,8 +75,14 @@ def test_where_no_address_leads_there_it_is_refused_with_the_way(connect: str) -
     assert "--run RUN" in str(caught.value.hint)
 
 
-def led_back(url: str) -> Looked | Unfit:
-    fleet = world()
+def test_a_plan_that_leaves_the_step_out_is_not_refused_for_it() -> None:
+    looked = led_back("postgres://u:p@10.0.0.5:6432/x", connect="127.0.0.1")
+    assert isinstance(looked, Unfit)
+    assert "no address by which app servers reach" in looked.problem
+
+
+def led_back(url: str, **more: Any) -> Looked | Unfit:
+    fleet = world(**more)
     args = RollingArgs.model_validate({"service": "shop", "url": {"behind": "a"}})
     found = wanted(args, fleet.service("shop"), fleet.host("web-1"), fleet)
     assert found is not None
