@@ -83,6 +83,7 @@ class Performer:
             target=task.target,
             given=task.given,
             run_id=self.run_id,
+            rehearsal=self.world.rehearsal,
         )
         try:
             args = step.args.model_validate(task.args)

@@ -27,6 +27,8 @@ class StepContext:
     #: Results that this phase builds on, see `Task.given`.
     given: Mapping[str, Any] = field(default_factory=dict)
     run_id: str = ""
+    #: At the first change the drive ends, and what earlier steps would have changed is as it was.
+    rehearsal: bool = False
 
 
 #: A phase of a step: arguments and context in, a generator of effects out.

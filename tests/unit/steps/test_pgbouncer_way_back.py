@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,6 +179,16 @@ def test_a_bouncer_is_not_stopped_while_an_idle_host_is_led_to_it(
 
 def test_a_bouncer_is_stopped_where_nobody_is_led_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert act(monkeypatch, file("postgres://u:p@10.0.0.5:5433/x"), outcome(0, "absent\n")) is None
+
+
+def test_a_rehearsal_that_has_led_nobody_back_shows_the_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look(monkeypatch, seen())
+    args = pgbouncer_retire.PgBouncerRetireArgs(pgbouncer="a")
+    assumed = replace(context(world()), rehearsal=True)
+    said: Any = pgbouncer_retire.act(args, assumed).send(None)
+    assert "systemctl stop" in said.text
 
 
 def test_a_host_that_cannot_be_looked_at_may_be_led_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
