@@ -224,6 +224,12 @@ def databases_in(text: str) -> tuple[str, ...]:
     return tuple(n[1:-1].replace('""', '"') if n.startswith('"') else n for n in names)
 
 
+def listen_port_in(text: str) -> int | None:
+    """Return the port at which a file of ours lets PgBouncer listen."""
+    value = _parsed(text).get(("pgbouncer", "listen_port"), "")
+    return int(value) if value.isascii() and value.isdigit() else None
+
+
 def _databases(wish: Wish) -> Iterator[str]:
     yield "; These alone can be reached through here: a name that is misspelled is told as such."
     for name in wish.databases:

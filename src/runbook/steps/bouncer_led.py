@@ -26,8 +26,13 @@ class LedHere:
     unseen: Mapping[str, str]
 
 
-def led_here(bouncer: Bouncer, services: Mapping[str, Service]) -> Drive[LedHere]:
-    """Look where each host of these services is led; one without `settings.url` is left out."""
+def led_here(
+    bouncer: Bouncer, services: Mapping[str, Service], port: int | None = None
+) -> Drive[LedHere]:
+    """Look where each host of these services is led; one without `settings.url` is left out.
+
+    `port` is another one than the inventory says: one at which it listened until now.
+    """
     fleet = bouncer.fleet
     wanted = [
         url_alone(name, service, fleet.host(host))
@@ -46,7 +51,7 @@ def led_here(bouncer: Bouncer, services: Mapping[str, Service]) -> Drive[LedHere
         found = _url(each, [next(outcomes) for _ in both])
         if isinstance(found, Unfit):
             unseen[f"{each.service} on {each.host.name}"] = found.problem
-        elif found is not None and _leads(found, bouncer):
+        elif found is not None and _leads(found, bouncer, port):
             hosts[each.service] = (*hosts.get(each.service, ()), each.host.name)
     return LedHere(hosts=hosts, unseen=unseen)
 
@@ -71,9 +76,10 @@ def _url(wanted: Wanted, outcomes: list[Any]) -> str | Unfit | None:
         return None  # it has no such setting, so that it leads nowhere
 
 
-def _leads(url: str, bouncer: Bouncer) -> bool:
+def _leads(url: str, bouncer: Bouncer, other_port: int | None) -> bool:
     """Whether a string leads to it, by any of its names; of several hosts one is enough."""
     address, port = bouncer.clients
+    port = other_port or port
     entry, host = bouncer.entry, bouncer.host
     names = {address, entry.address, host.address, host.name} - {None}
     try:

@@ -33,6 +33,7 @@ from runbook.model.pgbouncer_config import (
     config_text,
     databases_in,
     dropin_text,
+    listen_port_in,
     mode_in,
     whose,
     written_for,
@@ -119,6 +120,7 @@ def prepare(args: PgBouncerSetupArgs, ctx: StepContext) -> Drive[Result]:
         text = config_text(wish)
         if not args.overwrite:
             refuse_theirs(bouncer, seen, text)
+        yield from _refuse_to_leave(bouncer, wish, seen)
     except CannotSetUp as no:
         return no.result
     wanted = yield from _wanted(bouncer, wish, seen)
@@ -148,6 +150,23 @@ def prepare(args: PgBouncerSetupArgs, ctx: StepContext) -> Drive[Result]:
         if changes
         else (),
     )
+
+
+def _refuse_to_leave(bouncer: Bouncer, wish: Wish, seen: HostSeen) -> Drive[None]:
+    """A port that app servers are led to is not left: all of them would be cut off at once."""
+    now = listen_port_in(seen.text)
+    if not seen.active or now is None or now == wish.listen_port:
+        return
+    led = yield from led_here(bouncer, bouncer.fleet.services_of(bouncer.entry.database), port=now)
+    who = [f"{name} on {', '.join(hosts)}" for name, hosts in led.hosts.items()]
+    who += [f"{seat} ({why})" for seat, why in led.unseen.items()]
+    if who:
+        raise CannotSetUp(
+            f"PgBouncer {bouncer.name} listens on port {now}, and would on {wish.listen_port}:"
+            f" it is used at the old one, or may be, by {'; '.join(who)}",
+            f"give the old port back its place in the inventory and lead them away first: `runbook"
+            f" pgbouncer remove {bouncer.name}`; or declare a second PgBouncer with the new port",
+        )
 
 
 def _kept(args: PgBouncerSetupArgs, told: Survey, seen: HostSeen) -> Survey:
@@ -444,7 +463,8 @@ def _await(bouncer: Bouncer) -> Drive[None]:
             said = yield from _last_words(bouncer)
             raise CannotSetUp(
                 f"PgBouncer on {host} does not work: {why}{said}",
-                "nothing was moved to it",
+                "this run has moved nothing to it; what was led to it before is cut off until it"
+                f" works again, and what its files were is beside them: ls {entry.config}*",
             )
         yield from ask(Sleep(seconds=_TICK_S))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from runbook.model.pgbouncer_host import HostSeen, parse_look
 from runbook.model.plan import Result
 from runbook.model.step import StepContext
 from runbook.model.systemd import Unfit
-from runbook.steps import pgbouncer_retire
+from runbook.steps import pgbouncer_retire, pgbouncer_setup
+from runbook.steps.bouncer_host import CannotSetUp
 from runbook.steps.bouncer_subject import BouncerArgs, bouncer_of
 from runbook.steps.rolling_args import RollingArgs, wanted
 from runbook.steps.rolling_files import Looked, judged
@@ -263,3 +265,35 @@ def test_the_run_that_led_there_is_found_by_itself(monkeypatch: pytest.MonkeyPat
     journal: Any = Journal()
     found = pgbouncer_remove.introductions(journal, "a", ("shop",))
     assert list(found) == ["killed", "first"]
+
+
+# ---- another port --------------------------------------------------------------------------
+
+
+def moved_to(port: int, url: str, *, active: bool = True) -> CannotSetUp | None:
+    """Return the refusal to let a PgBouncer listen elsewhere than at 6432, if there is one."""
+    bouncer = bouncer_of(BouncerArgs(pgbouncer="a"), world(), auth=False)
+    text = "[pgbouncer]\nlisten_port = 6432\n"
+    there: Any = SimpleNamespace(text=text, active=active)
+    wish: Any = SimpleNamespace(listen_port=port)
+    drive = pgbouncer_setup._refuse_to_leave(bouncer, wish, there)
+    answer: Any = None
+    try:
+        while True:
+            effect: Any = drive.send(answer)
+            answer = tuple(file(url) for _ in effect.effects)
+    except StopIteration:
+        return None
+    except CannotSetUp as no:
+        return no
+
+
+def test_a_port_that_app_servers_are_led_to_is_not_left() -> None:
+    here = "postgres://u:p@10.0.0.5:6432/x"
+    refused = moved_to(6543, here)
+    assert refused is not None
+    assert "shop on web-1, web-2" in refused.result.summary
+    assert "runbook pgbouncer remove a" in refused.result.hint
+    assert moved_to(6432, here) is None
+    assert moved_to(6543, here, active=False) is None
+    assert moved_to(6543, "postgres://u:p@10.0.0.5:5433/x") is None
