@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -765,7 +766,9 @@ def remove_orphans() -> None:
     owners = docker("network", "ls", "--filter", f"label={LABEL}", "--format", form).split()
     for owner in set(owners) - {"0"}:
         if not process_lives(int(owner)):
-            remove_labelled(f"{LABEL}.owner={owner}")
+            # Another process may be at it at this very moment.
+            with suppress(DockerFailed):
+                remove_labelled(f"{LABEL}.owner={owner}")
             for folder in STATE.glob(f"test-{owner}-*"):
                 shutil.rmtree(folder, ignore_errors=True)
 
