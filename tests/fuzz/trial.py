@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from runbook.adapters.yaml_reader import read_document
-from runbook.cli.rendering.errors import error_text
 from runbook.engine.lint import lint
 from runbook.engine.planning import make_plan
 from runbook.engine.reading import Beside, Playbook, read_playbook
@@ -17,6 +16,7 @@ from runbook.model.errors import InvalidDocument, RunbookError
 from runbook.model.fleet import Fleet
 from runbook.model.inventory import Inventory
 from runbook.model.plan import plan_from_json
+from runbook.rendering.errors import error_text
 from runbook.steps import STEPS
 from runbook.wiring import included_document, text_beside
 

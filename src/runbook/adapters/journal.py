@@ -429,11 +429,15 @@ def _record(row: tuple[Any, ...]) -> RunRecord:
     return RunRecord(**{**values, "rehearsal": bool(values["rehearsal"])})
 
 
+#: What is a list in JSON and a tuple in a request.
+_TUPLES = ("tags", "skip_tags", "approvers")
+
+
 def _request(text: str | None) -> Request | None:
     if text is None:
         return None
     asked = json.loads(text)
-    tuples = {name: tuple(asked[name]) for name in ("tags", "skip_tags")}
+    tuples = {name: tuple(asked[name]) for name in _TUPLES if name in asked}
     return Request(**{**asked, **tuples})
 
 

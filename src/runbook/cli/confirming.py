@@ -8,8 +8,8 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from runbook import wiring
-from runbook.cli.rendering.consoles import notes
 from runbook.model.document import visible
+from runbook.rendering.consoles import notes
 
 if TYPE_CHECKING:
     from runbook.model.plan import Confirm, Plan, Result
@@ -49,7 +49,7 @@ class Confirmer:
 
 
 def _show(asked: Confirm, plan: Plan, results: Mapping[str, Result]) -> None:
-    from runbook.cli.rendering.intentions import show_intentions
+    from runbook.rendering.intentions import show_intentions
 
     if asked.kind == "plan":
         show_intentions(plan, results, notes())

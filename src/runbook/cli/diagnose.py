@@ -63,9 +63,9 @@ def command(
 
     It opens one connection for a moment, and changes nothing.
     """
-    from runbook.cli.rendering.monitoring import check as plugin
-    from runbook.cli.rendering.monitoring import from_error
     from runbook.model.errors import RunbookError
+    from runbook.rendering.monitoring import check as plugin
+    from runbook.rendering.monitoring import from_error
 
     if not 0 < warning <= critical <= 100:
         raise click.BadParameter("0 < --warning <= --critical <= 100", param_hint="--warning")
@@ -285,11 +285,11 @@ def show(diagnosis: Diagnosis, output_format: str, *, err: bool = False) -> None
     if output_format == "json":
         click.echo(diagnosis.model_dump_json(indent=2), err=err)
     elif output_format == "markdown":
-        from runbook.cli.rendering.diagnosis_markdown import render as markdown
+        from runbook.rendering.diagnosis_markdown import render as markdown
 
         click.echo(markdown(diagnosis), err=err)
     else:
-        from runbook.cli.rendering.consoles import notes, results
-        from runbook.cli.rendering.diagnosis_text import render as text
+        from runbook.rendering.consoles import notes, results
+        from runbook.rendering.diagnosis_text import render as text
 
         text(diagnosis, notes() if err else results())

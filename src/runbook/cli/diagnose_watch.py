@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from runbook import wiring
-from runbook.cli.watching import Watched
 from runbook.model.diagnosis import Diagnosis
 from runbook.model.errors import ExitCode, StepFailed
+from runbook.rendering.watching import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,7 +159,7 @@ class _Lines:
     def show(self, watched: Watched, news: tuple[str, ...] | None) -> None:
         if news is None:
             return
-        from runbook.cli.rendering.watch import log_line
+        from runbook.rendering.watch import log_line
 
         print(log_line(watched, news, time.time()), flush=True)
 
@@ -183,7 +183,7 @@ class _Screen:
         from rich.console import Group
         from rich.live import Live
 
-        from runbook.cli.rendering.consoles import results
+        from runbook.rendering.consoles import results
 
         self._size = _size()
         console = results()
@@ -197,7 +197,7 @@ class _Screen:
 
     def end(self, watched: Watched) -> None:
         """Go back to the first screen, and leave the last state there."""
-        from runbook.cli.rendering.consoles import results
+        from runbook.rendering.consoles import results
 
         if self._live is not None:
             self._live.stop()
@@ -207,8 +207,8 @@ class _Screen:
                     results().print(line, soft_wrap=True)
 
     def _lines(self, watched: Watched, *, ended: bool = False) -> list[Text]:
-        from runbook.cli.rendering.consoles import results
-        from runbook.cli.rendering.watch import draw
+        from runbook.rendering.consoles import results
+        from runbook.rendering.watch import draw
 
         console = results()
         return draw(

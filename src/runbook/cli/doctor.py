@@ -32,8 +32,8 @@ def command(target: str | None, inventory: str | None, output_format: str, show_
     if output_format == "json":
         click.echo(report.model_dump_json(indent=2))
     else:
-        from runbook.cli.rendering.consoles import results
-        from runbook.cli.rendering.doctor import render
+        from runbook.rendering.consoles import results
+        from runbook.rendering.doctor import render
 
         render(report, results(), show_all=show_all)
     return 0 if report.well else 1

@@ -124,7 +124,7 @@ def _told(error: Exception) -> int:
         return _unwritten(error)
     if not isinstance(error, RunbookError):
         raise error
-    from runbook.cli.rendering.errors import show_error
+    from runbook.rendering.errors import show_error
 
     show_error(error)
     return error.exit_code

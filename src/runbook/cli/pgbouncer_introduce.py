@@ -53,8 +53,8 @@ def command(
     healthy before the next. `runbook pgbouncer remove NAME` is the way back, at any point.
     """
     from runbook import wiring
-    from runbook.cli.rendering.summary import present
     from runbook.cli.running import Request, exit_code, run_playbook
+    from runbook.rendering.summary import present
 
     fleet = wiring.load_fleet(inventory)
     database = fleet.pgbouncer(name).database

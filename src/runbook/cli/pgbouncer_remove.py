@@ -70,8 +70,8 @@ def command(
     It is stopped once its last client has left. Package and files stay, unless --purge is given.
     """
     from runbook import wiring
-    from runbook.cli.rendering.summary import present
     from runbook.cli.running import Request, exit_code, run_playbook
+    from runbook.rendering.summary import present
 
     if keep and purge:
         raise click.UsageError("--keep leaves it running, and --purge takes it away: choose one")
@@ -110,7 +110,7 @@ def command(
 def _found(name: str, services: Sequence[str]) -> dict[str, str]:
     """Return the run that led these services to a PgBouncer, as a parameter, and say which."""
     from runbook import wiring
-    from runbook.cli.rendering.consoles import notes
+    from runbook.rendering.consoles import notes
 
     journal = wiring.open_journal()
     try:

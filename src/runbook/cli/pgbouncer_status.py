@@ -32,8 +32,8 @@ def command(target: str | None, inventory: str | None, output_format: str) -> in
     if output_format == "json":
         click.echo(report.model_dump_json(indent=2))
     else:
-        from runbook.cli.rendering.bouncers import render
-        from runbook.cli.rendering.consoles import results
+        from runbook.rendering.bouncers import render
+        from runbook.rendering.consoles import results
 
         render(report, results())
     return 0 if report.well else 1

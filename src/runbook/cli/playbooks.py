@@ -50,9 +50,9 @@ def validate(files: tuple[str, ...], strict: bool, inventory: str | None) -> int
     With --strict, -i also lets it look at the services that a playbook restarts.
     """
     from runbook import wiring
-    from runbook.cli.rendering.errors import error_text, show_error
     from runbook.engine.lint import lint
     from runbook.model.errors import InvalidDocument, UsageError
+    from runbook.rendering.errors import error_text, show_error
 
     fleet = wiring.load_fleet(inventory) if strict and inventory is not None else None
     bad = 0

@@ -21,7 +21,7 @@ def command(files: tuple[str, ...], record: str | None, output_format: str) -> i
     Exit code 0: all as expected; 1: not all; 2: a file is wrong.
     """
     from runbook import wiring
-    from runbook.cli.rendering import playbook_tests as rendering
+    from runbook.rendering import playbook_tests as rendering
 
     if record is not None:
         if len(files) != 1:

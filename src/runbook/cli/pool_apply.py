@@ -118,13 +118,13 @@ def _rolling(params: tuple[str, ...]) -> dict[str, str]:
 
 
 def _run(request: Request, fleet: Fleet, output_format: str) -> int:
-    from runbook.cli.rendering.summary import present
     from runbook.cli.running import exit_code, run_playbook
+    from runbook.rendering.summary import present
 
     outcome = run_playbook(request, fleet)
     present(outcome, output_format)
     if request.playbook == _APPLY and _acted(outcome):
-        from runbook.cli.rendering.consoles import notes
+        from runbook.rendering.consoles import notes
 
         undo = shlex.join(
             ["runbook", "pool", "apply", str(request.target), "--undo", outcome.run_id]
@@ -190,15 +190,15 @@ class _Tuning:
 
     def tell(self) -> None:
         """Show the sums before and after, on stderr: what is asked next is about them."""
-        from runbook.cli.rendering.consoles import notes
-        from runbook.cli.rendering.pool_tuning import show_tuning
+        from runbook.rendering.consoles import notes
+        from runbook.rendering.pool_tuning import show_tuning
 
         show_tuning(self.before, self.after, self.words, self.left, notes())
 
     def tell_of_inventory(self) -> None:
         """The inventory declares what was: say which line, as the next plan begins with it."""
         from runbook import wiring
-        from runbook.cli.rendering.consoles import notes
+        from runbook.rendering.consoles import notes
 
         lines = list(_stale(self.words, self.fleet))
         if not lines:

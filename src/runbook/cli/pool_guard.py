@@ -112,13 +112,13 @@ def command(
 
 
 def _run(request: Request, fleet: Fleet, output_format: str) -> int:
-    from runbook.cli.rendering.summary import present
     from runbook.cli.running import exit_code, run_playbook
+    from runbook.rendering.summary import present
 
     outcome = run_playbook(request, fleet)
     present(outcome, output_format)
     if output_format == "text" and outcome.finish.status == "done" and "settings" in request.params:
-        from runbook.cli.rendering.consoles import notes
+        from runbook.rendering.consoles import notes
 
         undo = f"runbook pool guard {request.target} --undo {outcome.run_id}"
         notes().print(f"To take it back: `{undo}`", soft_wrap=True)
@@ -186,8 +186,8 @@ def _show(proposal: dict[str, Any], output_format: str, target: str) -> None:
 
         click.echo(json.dumps({"schema_version": 1, **proposal}, indent=2))
         return
-    from runbook.cli.rendering.consoles import results
-    from runbook.cli.rendering.roles import show_proposal
+    from runbook.rendering.consoles import results
+    from runbook.rendering.roles import show_proposal
 
     show_proposal(proposal, _next(target), results())
 

@@ -184,9 +184,9 @@ def _failure(result: Result | None, reason: str) -> RunbookError:
 
 def _answer(asked: Asked) -> int:
     """Answer as a monitoring plugin does."""
-    from runbook.cli.rendering.monitoring import from_error
-    from runbook.cli.rendering.pool_check import check as plugin
     from runbook.model.errors import RunbookError
+    from runbook.rendering.monitoring import from_error
+    from runbook.rendering.pool_check import check as plugin
 
     try:
         line, code = plugin(asked.planner().plan(str(asked.target)))
@@ -202,8 +202,8 @@ def _show_all(asked: Asked, output_format: str) -> int:
     Raises:
         RunbookError: when the one that was asked for cannot be looked at.
     """
-    from runbook.cli.rendering.errors import error_text
     from runbook.model.errors import DoorError, StepFailed
+    from runbook.rendering.errors import error_text
 
     planner = asked.planner()
     plans: list[PoolPlan] = []
@@ -229,12 +229,12 @@ def _show(plan: PoolPlan, output_format: str, *, first: bool) -> None:
     if not first:
         click.echo()
     if output_format == "markdown":
-        from runbook.cli.rendering.pool_markdown import render as markdown
+        from runbook.rendering.pool_markdown import render as markdown
 
         click.echo(markdown(plan))
     else:
-        from runbook.cli.rendering.consoles import results
-        from runbook.cli.rendering.pool_text import render as text
+        from runbook.rendering.consoles import results
+        from runbook.rendering.pool_text import render as text
 
         text(plan, results())
 

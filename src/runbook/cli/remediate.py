@@ -99,8 +99,8 @@ def command(
 def _run(request: Request, fleet: Fleet, playbook: str, target: str, output_format: str) -> int:
     from dataclasses import replace
 
-    from runbook.cli.rendering.summary import present
     from runbook.cli.running import exit_code, run_playbook
+    from runbook.rendering.summary import present
 
     outcome = run_playbook(replace(request, playbook=playbook, target=target), fleet)
     present(outcome, output_format)
@@ -110,8 +110,8 @@ def _run(request: Request, fleet: Fleet, playbook: str, target: str, output_form
 def _propose(request: Request, fleet: Fleet, target: str, output_format: str) -> int:
     """Diagnose, and do the very command that the diagnosis names next."""
     from runbook.cli.diagnose import diagnose
-    from runbook.cli.rendering.consoles import notes
-    from runbook.cli.rendering.diagnosis_text import render
+    from runbook.rendering.consoles import notes
+    from runbook.rendering.diagnosis_text import render
 
     diagnosis = diagnose(fleet, target, request.incident)
     render(diagnosis, notes())

@@ -36,8 +36,8 @@ def command(
 ) -> int:
     """Run PLAYBOOK: the name of a shipped one, or a path; TARGET is what it is pointed at."""
     from runbook import wiring
-    from runbook.cli.rendering.summary import present
     from runbook.cli.running import Request, exit_code, run_playbook
+    from runbook.rendering.summary import present
 
     given = options.parse_parameters(params)
     fleet = wiring.load_fleet(inventory)

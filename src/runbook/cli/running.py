@@ -12,9 +12,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from runbook import wiring
-from runbook.cli.rendering.consoles import notes
-from runbook.cli.rendering.errors import error_text
 from runbook.model.errors import ExitCode, RunbookError
+from runbook.rendering.consoles import notes
+from runbook.rendering.errors import error_text
 
 if TYPE_CHECKING:
     from runbook.engine.executor import LocalExecutor, RunOutcome
@@ -116,7 +116,7 @@ def run_plan(
         RunbookError: see `run_playbook`.
     """
     from runbook.cli.confirming import Confirmer
-    from runbook.cli.rendering.progress import open_progress
+    from runbook.rendering.progress import open_progress
 
     if taken_up is None and not plan.rehearsal and any(node.changes for node in plan.nodes):
         _tell_of_a_killed_run(plan)

@@ -110,9 +110,9 @@ def _text(kept: KeptRun) -> None:
 
 def _timeline(kept: KeptRun) -> None:
     """Show who was at what and when, one line a target, where there is more than one."""
-    from runbook.cli.rendering.report_markdown import timeline_rows
-    from runbook.cli.rendering.report_sections import timeline
     from runbook.engine.history import history_of
+    from runbook.rendering.report_markdown import timeline_rows
+    from runbook.rendering.report_sections import timeline
 
     for drawn in timeline(history_of(kept), most=_DRAWN):
         if len(drawn.rows) > 1:

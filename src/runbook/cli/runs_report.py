@@ -47,7 +47,7 @@ def report(run_id: str, output_format: str, output: Path | None) -> None:
 
 
 def _rendered(history: History, output_format: str) -> str:
-    from runbook.cli.rendering import report_html, report_junit, report_markdown
+    from runbook.rendering import report_html, report_junit, report_markdown
 
     match output_format:
         case "html":

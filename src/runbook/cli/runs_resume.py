@@ -85,8 +85,8 @@ def _go_on(
     again: tuple[str, ...],
     output_format: str,
 ) -> int:
-    from runbook.cli.rendering.summary import present
     from runbook.cli.running import TakenUp, exit_code, run_plan
+    from runbook.rendering.summary import present
 
     taken = TakenUp(kept=kept, done=done, again=again)
     outcome = run_plan(planned.plan, planned.request, planned.fleet, taken)
@@ -232,8 +232,8 @@ def _check_choices(
 
 
 def _show(kept: KeptRun, plan: Plan, known: TakenUp, settled: tuple[str, ...]) -> None:
-    from runbook.cli.rendering.consoles import notes
-    from runbook.cli.rendering.resuming import show_known
+    from runbook.rendering.consoles import notes
+    from runbook.rendering.resuming import show_known
 
     show_known(kept, plan, known, settled, standing(kept.record), notes())
 

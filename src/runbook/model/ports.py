@@ -132,6 +132,17 @@ class Request:
     tags: tuple[str, ...] = ()
     skip_tags: tuple[str, ...] = ()
     incident: str | None = None
+    #: The rule of `serve` that asked for it; empty when a person did.
+    rule: str = ""
+    #: Who has said yes before it began, to the plan and to steps' own questions, not to approvals:
+    #: a rule with `approval: none`. Empty: whoever is asked.
+    confirmed_by: str = ""
+    #: Who may answer the plan's question (see `may_answer`; empty: anybody), and within how many
+    #: seconds; None: it does not expire.
+    approvers: tuple[str, ...] = ()
+    answer_within_s: float | None = None
+    #: Whom to tell, as `tell_as_data` gives it; None: nobody.
+    tell: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

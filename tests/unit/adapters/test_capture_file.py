@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from runbook import wiring
 from runbook.adapters import capture_file
 from runbook.adapters.text_file import MAX_BYTES
-from runbook.cli.rendering.monitoring import check
 from runbook.findings.capturing import capture
 from runbook.model.errors import DoorError, InvalidDocument, RunbookError, UsageError
 from runbook.model.leaks import LeakPolicy
+from runbook.rendering.monitoring import check
 from unit.findings.world import fleet, many, session, snapshot
 
 

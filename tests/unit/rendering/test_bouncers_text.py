@@ -11,7 +11,6 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from runbook.cli.rendering.bouncers import render
 from runbook.model.bouncer_status import (
     BouncersReport,
     BouncerStatus,
@@ -21,6 +20,7 @@ from runbook.model.bouncer_status import (
     Trouble,
     report_of,
 )
+from runbook.rendering.bouncers import render
 from unit.rendering.bouncers_schema import FILE, schema
 
 EVIL = "\x1b[31mred\x07[bold]\u202e\r\nDROP"

@@ -10,11 +10,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from runbook.cli.rendering import diagnosis_markdown, diagnosis_text, monitoring
-from runbook.cli.rendering.safe import safe
 from runbook.model.diagnosis import Diagnosis
 from runbook.model.errors import DatabaseError, SlotRefused
 from runbook.model.sessions import PoolerLook
+from runbook.rendering import diagnosis_markdown, diagnosis_text, monitoring
+from runbook.rendering.safe import safe
 from unit.findings.world import JUDGE, fleet, hidden, many, session, snapshot
 from unit.rendering.diagnosis_schema import FILE, schema
 

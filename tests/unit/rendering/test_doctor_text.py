@@ -11,8 +11,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from runbook.cli.rendering.doctor import render
 from runbook.model.doctor import Check, DoctorReport, report_of
+from runbook.rendering.doctor import render
 from unit.rendering.doctor_schema import FILE, schema
 
 EVIL = "\x1b[31mred\x07[bold]\u202e\r\nDROP"

@@ -11,9 +11,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from runbook.cli.rendering import pool_check, pool_markdown, pool_text
 from runbook.model.pool_facts import BouncerUse, OtherUse, ProcessUse
 from runbook.model.pool_plan import PoolPlan
+from runbook.rendering import pool_check, pool_markdown, pool_text
 from unit.model.pool_world import (
     configured,
     facts,

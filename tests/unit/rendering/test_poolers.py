@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runbook.cli.rendering import diagnosis_markdown
-from runbook.cli.rendering.poolers import POOLS_SHOWN, pooler_lines
+from runbook.rendering import diagnosis_markdown
+from runbook.rendering.poolers import POOLS_SHOWN, pooler_lines
 from unit.findings import consoles
 from unit.findings.world import JUDGE, fleet, many, session, snapshot
 from unit.rendering.test_diagnosis import EVIL, text

@@ -9,8 +9,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from runbook.cli.rendering import diagnosis_markdown, diagnosis_text, monitoring
 from runbook.findings.comparison import compare
+from runbook.rendering import diagnosis_markdown, diagnosis_text, monitoring
 from unit.findings.world import JUDGE, fleet, many, snapshot
 
 if TYPE_CHECKING:

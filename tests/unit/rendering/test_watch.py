@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runbook.cli.rendering.sparkline import NOTHING, chart, over_time
-from runbook.cli.rendering.watch import draw, log_line
-from runbook.cli.watching import SPAN_S, Watched
+from runbook.rendering.sparkline import NOTHING, chart, over_time
+from runbook.rendering.watch import draw, log_line
+from runbook.rendering.watching import SPAN_S, Watched
 from unit.findings.world import JUDGE, fleet, many, snapshot
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from runbook.cli.rendering.page import Page
-from runbook.cli.rendering.poolers import pooler_lines
-from runbook.cli.rendering.safe import safe
-from runbook.cli.rendering.slots import bar, legend
 from runbook.model.units import format_duration
+from runbook.rendering.page import Page
+from runbook.rendering.poolers import pooler_lines
+from runbook.rendering.safe import safe
+from runbook.rendering.slots import bar, legend
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from runbook.cli.rendering import bouncer_setup, roles, rolling, terminate, verbs
+from runbook.rendering import bouncer_setup, roles, rolling, terminate, verbs
 
 if TYPE_CHECKING:
     from rich.console import Console

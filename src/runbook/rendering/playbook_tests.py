@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from runbook.cli.rendering.errors import error_text
-from runbook.cli.rendering.safe import safe
 from runbook.model.document import visible
 from runbook.model.errors import InvalidDocument
+from runbook.rendering.errors import error_text
+from runbook.rendering.safe import safe
 
 if TYPE_CHECKING:
     from runbook.engine.playbook_test import CaseResult

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.cli.rendering.consoles import notes
-from runbook.cli.rendering.consoles import results as results_console
-from runbook.cli.rendering.intentions import show_intentions
-from runbook.cli.rendering.steps import OUTCOMES
 from runbook.model.document import visible
+from runbook.rendering.consoles import notes
+from runbook.rendering.consoles import results as results_console
+from runbook.rendering.intentions import show_intentions
+from runbook.rendering.steps import OUTCOMES
 
 if TYPE_CHECKING:
     from rich.console import Console

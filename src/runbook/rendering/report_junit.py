@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from runbook.cli.rendering.report_sections import title
-from runbook.cli.rendering.safe import safe
+from runbook.rendering.report_sections import title
+from runbook.rendering.safe import safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

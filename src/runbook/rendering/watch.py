@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from runbook.cli.rendering.diagnosis_text import sentence, sure
-from runbook.cli.rendering.page import plain_ascii
-from runbook.cli.rendering.safe import safe
-from runbook.cli.rendering.slots import bar, legend
-from runbook.cli.rendering.sparkline import chart, over_time
-from runbook.cli.watching import SPAN_S
 from runbook.findings.comparison import owner_changes
 from runbook.model.units import format_duration
+from runbook.rendering.diagnosis_text import sentence, sure
+from runbook.rendering.page import plain_ascii
+from runbook.rendering.safe import safe
+from runbook.rendering.slots import bar, legend
+from runbook.rendering.sparkline import chart, over_time
+from runbook.rendering.watching import SPAN_S
 
 if TYPE_CHECKING:
-    from runbook.cli.watching import Watched
     from runbook.model.diagnosis import Diagnosis
+    from runbook.rendering.watching import Watched
 
 #: Rows of the line over time, from a screen of 24 rows on; fewer rows leave room for the answer.
 _CHART_ROWS = 5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runbook.cli.rendering.monitoring import CRITICAL, OK, WARNING, plugin_line
 from runbook.model.pool_budget import TIGHT
+from runbook.rendering.monitoring import CRITICAL, OK, WARNING, plugin_line
 
 if TYPE_CHECKING:
     from runbook.model.pool_plan import PoolPlan, Verdict

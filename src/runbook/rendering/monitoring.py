@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runbook.cli.rendering.safe import safe
 from runbook.model.errors import SlotRefused
+from runbook.rendering.safe import safe
 
 if TYPE_CHECKING:
     from runbook.model.diagnosis import Diagnosis

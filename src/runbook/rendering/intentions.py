@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from runbook.cli.rendering.steps import INTENTIONS
 from runbook.engine.outcomes import first_phase, target_results
 from runbook.model.document import visible
+from runbook.rendering.steps import INTENTIONS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -9,7 +9,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from runbook.cli.rendering.report_sections import (
+from runbook.model.units import format_duration
+from runbook.rendering.report_sections import (
     Bar,
     Block,
     Chart,
@@ -22,8 +23,7 @@ from runbook.cli.rendering.report_sections import (
     title,
     verdict,
 )
-from runbook.cli.rendering.safe import safe
-from runbook.model.units import format_duration
+from runbook.rendering.safe import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from runbook.cli.rendering.safe import safe
+from runbook.rendering.safe import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from runbook.cli.rendering.page import plain_ascii
-from runbook.cli.rendering.safe import safe
+from runbook.rendering.page import plain_ascii
+from runbook.rendering.safe import safe
 
 if TYPE_CHECKING:
     from runbook.model.pool_plan import PoolPlan, ServicePlan, Sum

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from runbook.cli.rendering.consoles import notes
 from runbook.model.document import visible
 from runbook.model.units import format_duration
+from runbook.rendering.consoles import notes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from runbook.cli.rendering.page import Page
-from runbook.cli.rendering.pool_chart import chart_lines
-from runbook.cli.rendering.pool_sums import Addition, addition, paper
-from runbook.cli.rendering.pool_words import (
+from runbook.rendering.page import Page
+from runbook.rendering.pool_chart import chart_lines
+from runbook.rendering.pool_sums import Addition, addition, paper
+from runbook.rendering.pool_words import (
     HEADS,
     band_line,
     cells,
@@ -18,7 +18,7 @@ from runbook.cli.rendering.pool_words import (
     seen_line,
     usable_line,
 )
-from runbook.cli.rendering.safe import safe
+from runbook.rendering.safe import safe
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runbook.cli.rendering.diagnosis_markdown import code_block, escape
-from runbook.cli.rendering.pool_sums import Addition, addition
-from runbook.cli.rendering.pool_words import (
+from runbook.rendering.diagnosis_markdown import code_block, escape
+from runbook.rendering.pool_sums import Addition, addition
+from runbook.rendering.pool_words import (
     HEADS,
     band_line,
     cells,

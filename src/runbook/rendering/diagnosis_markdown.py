@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from runbook.cli.rendering.diagnosis_text import process_lines, replayed, since_line
-from runbook.cli.rendering.poolers import pooler_lines
-from runbook.cli.rendering.safe import safe
+from runbook.rendering.diagnosis_text import process_lines, replayed, since_line
+from runbook.rendering.poolers import pooler_lines
+from runbook.rendering.safe import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from runbook.cli.rendering.page import Page
-from runbook.cli.rendering.pool_sums import addition, paper
+from runbook.rendering.page import Page
+from runbook.rendering.pool_sums import addition, paper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

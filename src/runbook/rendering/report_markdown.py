@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from runbook.cli.rendering.diagnosis_markdown import escape
-from runbook.cli.rendering.report_sections import (
+from runbook.rendering.diagnosis_markdown import escape
+from runbook.rendering.report_sections import (
     Block,
     Chart,
     Facts,
@@ -18,7 +18,7 @@ from runbook.cli.rendering.report_sections import (
     title,
     verdict,
 )
-from runbook.cli.rendering.safe import safe
+from runbook.rendering.safe import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

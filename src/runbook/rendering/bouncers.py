@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from runbook.cli.rendering.page import Page
-from runbook.cli.rendering.safe import safe
 from runbook.model.units import format_duration
+from runbook.rendering.page import Page
+from runbook.rendering.safe import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,1 @@
+"""Where alerts come from, one source a file; and which of them lead to a run. Pure."""
