@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         RunRecord,
         Watcher,
     )
+    from runbook.model.serve_config import ServeConfig
     from runbook.model.sessions import Snapshot
     from runbook.model.step import StepType
 
@@ -139,6 +140,47 @@ def _fleet(document: Document) -> Fleet:
     from runbook.model.validation import validate
 
     return check_references(validate(Inventory, document), document)
+
+
+def find_serve_config(given: str | None) -> Path:
+    """Return the path of the configuration of alerts: the one given, else the first that is there.
+
+    Raises:
+        UsageError: when none is found; the hint lists where was looked.
+    """
+    if given:
+        return Path(given)
+    if named := os.environ.get("RUNBOOK_SERVE_CONFIG"):
+        return Path(named)
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    places = [
+        Path("serve.yaml"),
+        config / "runbook" / "serve.yaml",
+        Path("/etc/runbook/serve.yaml"),
+    ]
+    for place in places:
+        if place.is_file():
+            return place
+    raise UsageError(
+        "no configuration of alerts found",
+        hint=f"looked for {', '.join(str(place) for place in places)}; name one with --config FILE"
+        " or RUNBOOK_SERVE_CONFIG, or start from serve.example.yaml",
+    )
+
+
+def load_serve_config(given: str | None) -> tuple[ServeConfig, str]:
+    """Read and check the configuration of alerts; return it and its path.
+
+    Raises:
+        UsageError: when there is none.
+        InvalidDocument: with all of its problems.
+    """
+    from runbook.adapters.yaml_reader import read_document
+    from runbook.model.serve_config import ServeConfig
+    from runbook.model.validation import validate
+
+    path = find_serve_config(given)
+    return validate(ServeConfig, read_document(path)), str(path)
 
 
 def import_ansible(given: str) -> Imported:
