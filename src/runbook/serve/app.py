@@ -32,12 +32,16 @@ def create_app(
     log: Log,
     metrics: Metrics,
     health: Health,
+    accepted: Callable[[], None] = lambda: None,
     take_answer: TakeAnswer | None = None,
     pages: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """Return the application; `sources` read requests, `pages` are for people."""
+    """Return the application; `sources` read requests, `pages` are for people.
+
+    `accepted` is called when there is something new in the inbox.
+    """
     reception = Reception(context, sources, HookSecrets(context.secret), take_answer)
-    hooks = Hooks(reception, log=log, metrics=metrics)
+    hooks = Hooks(reception, log=log, metrics=metrics, accepted=accepted)
 
     async def healthz(_request: Request) -> Response:
         well, shown = await anyio.to_thread.run_sync(health)

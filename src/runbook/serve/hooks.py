@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
@@ -26,10 +27,13 @@ _UNREAD = frozenset({408, 413, 415, 503})
 class Hooks:
     """The endpoint; belongs to one event loop."""
 
-    def __init__(self, reception: Reception, *, log: Log, metrics: Metrics) -> None:
+    def __init__(
+        self, reception: Reception, *, log: Log, metrics: Metrics, accepted: Callable[[], None]
+    ) -> None:
         self._reception = reception
         self._log = log
         self._metrics = metrics
+        self._accepted = accepted
         self._bodies = Bodies()
         self._threads = anyio.CapacityLimiter(_AT_ONCE)
 
@@ -44,6 +48,8 @@ class Hooks:
         outcome = await self._outcome(name, request)
         seconds = time.perf_counter() - began
         self._tell(name, outcome, seconds)
+        if outcome.new:
+            self._accepted()
         return _response(outcome, people=hook.source == "slack")
 
     async def _outcome(self, name: str, request: Request) -> Outcome:

@@ -28,12 +28,13 @@ class Log:
         self._lock = threading.Lock()
 
     def say(self, event: str, **said: Any) -> None:
-        """Write one line: what happened, and its values; None is left out.
-
-        A log that cannot be written stops nothing.
-        """
+        """Write one line: what happened, and its values; None is left out."""
         values = {key: self._plain(value) for key, value in said.items() if value is not None}
         line = _as_json(event, values) if self._as_json else _as_text(event, values)
+        self._write(line)
+
+    def _write(self, line: str) -> None:
+        """Write a line; a log that cannot be written stops nothing."""
         with self._lock:
             try:
                 self._stream.write(line + "\n")

@@ -16,7 +16,7 @@ class Loop:
     """Calls `step`, which returns the seconds until it wants to be called again."""
 
     def __init__(self, name: str, step: Callable[[], float], log: Log) -> None:
-        self._name = name
+        self.name = name
         self._step = step
         self._log = log
         self._woken = threading.Event()
@@ -60,12 +60,12 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - a defect in one step must not end the others
             return self._tell(f"defect: {where(error)}")
         if self.trouble:
-            self._log.say("recovered", loop=self._name)
+            self._log.say("recovered", loop=self.name)
         self.trouble = ""
         return max(0.0, pause_s)
 
     def _tell(self, trouble: str) -> float:
         if trouble != self.trouble:
-            self._log.say("trouble", loop=self._name, why=trouble)
+            self._log.say("trouble", loop=self.name, why=trouble)
         self.trouble = trouble
         return _AFTER_TROUBLE_S

@@ -44,7 +44,8 @@ class Reception:
         take_answer: TakeAnswer | None = None,
     ) -> None:
         self._context = context
-        self._sources = sources
+        # Loaded before the first request, which is not to wait for it.
+        self._sources = {hook.source: sources[hook.source] for hook in self.hooks.values()}
         self._secrets = secrets
         self._take_answer = take_answer
 
