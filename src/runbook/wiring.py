@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from runbook.engine.reading import Playbook
     from runbook.model.ansible_convert import Imported
     from runbook.model.diagnosis import Diagnosis
-    from runbook.model.document import Document
+    from runbook.model.document import Document, Problem
     from runbook.model.events import Event
     from runbook.model.fleet import Fleet
     from runbook.model.leaks import LeakPolicy
@@ -176,11 +176,56 @@ def load_serve_config(given: str | None) -> tuple[ServeConfig, str]:
         InvalidDocument: with all of its problems.
     """
     from runbook.adapters.yaml_reader import read_document
-    from runbook.model.serve_config import ServeConfig
-    from runbook.model.validation import validate
 
     path = find_serve_config(given)
-    return validate(ServeConfig, read_document(path)), str(path)
+    return _serve_config(read_document(path)), str(path)
+
+
+def _serve_config(document: Document) -> ServeConfig:
+    from runbook.model.serve_config import ServeConfig
+    from runbook.model.serve_references import check_serve_references
+    from runbook.model.validation import validate
+
+    return check_serve_references(validate(ServeConfig, document), document)
+
+
+def check_serve_config(config: ServeConfig, source: str, fleet: Fleet) -> tuple[Problem, ...]:
+    """Check that each rule's run can be planned with this inventory; return what is doubtful.
+
+    `source` is the configuration file; it is read again, for the places of what is told.
+
+    Raises:
+        InvalidDocument: with each playbook, target and parameter that leads nowhere.
+    """
+    from runbook.adapters.yaml_reader import read_document
+    from runbook.engine.serve_check import check_rules
+    from runbook.model.serve_warnings import serve_warnings
+
+    document = read_document(Path(source))
+    problems = check_rules(
+        config, document, fleet, lambda name: load_playbook(serve_playbook(name, source))
+    )
+    if problems:
+        raise InvalidDocument(problems)
+    return serve_warnings(config, document)
+
+
+def serve_playbook(name: str, source: str) -> str:
+    """Return what leads to a rule's playbook: its shipped name, or a path from the configuration.
+
+    The path is absolute: it is what a run keeps, to be resumed from anywhere.
+    """
+    path = Path(name)
+    if path.name == name and path.suffix not in {".yaml", ".yml"}:
+        return name  # a shipped one, or a mistake that is told with the nearest of them
+    return str(Path(source).absolute().parent / name)
+
+
+def serve_inventory(config: ServeConfig, source: str, given: str | None) -> str | None:
+    """Return the inventory for `load_fleet`: -i, else the configuration's, a path from its file."""
+    if given is not None or config.inventory is None:
+        return given
+    return str(Path(source).absolute().parent / config.inventory)
 
 
 def import_ansible(given: str) -> Imported:

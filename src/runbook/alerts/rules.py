@@ -9,6 +9,7 @@ from typing import Any
 from runbook.alerts import hours, pace
 from runbook.alerts.taking import NotTaken, take
 from runbook.model.alert import Alert
+from runbook.model.alert_events import OURS, OVER
 from runbook.model.fleet import Fleet
 from runbook.model.intake import Entry, IncidentNow
 from runbook.model.inventory import Scalar
@@ -17,18 +18,6 @@ from runbook.model.units import format_duration
 
 #: How far another clock may be ahead of ours.
 CLOCK_SKEW_S = 300.0
-#: Trouble that is over: only a rule that names such an event holds for it.
-OVER = frozenset({"resolved", "incident.resolved"})
-#: What our own notes, acknowledgements and the like come back as.
-OURS = frozenset(
-    {
-        "incident.acknowledged",
-        "incident.annotated",
-        "incident.custom_field_values.updated",
-        "incident.resolved",
-        "incident.status_update_published",
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
