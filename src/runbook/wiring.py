@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from runbook.model.errors import DoorError, InvalidDocument, Refused, UsageError
 
 if TYPE_CHECKING:
+    from runbook.adapters.inbox import SqliteInbox
     from runbook.adapters.run_locks import RunLocks
+    from runbook.adapters.worker_process import Workers
     from runbook.engine.executor import Confirmer, LocalExecutor
     from runbook.engine.local_runs import LocalRuns
     from runbook.engine.perform import Performer
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from runbook.model.document import Document, Problem
     from runbook.model.events import Event
     from runbook.model.fleet import Fleet
+    from runbook.model.inventory import Secret
     from runbook.model.leaks import LeakPolicy
     from runbook.model.plan import Plan, Result, Task
     from runbook.model.pool_facts import PoolFacts
@@ -471,11 +474,17 @@ def run_locks() -> RunLocks:
 
 def local_runs(journal: Journal, *, workers: bool = False) -> LocalRuns:
     """Return the executor port on this machine; `workers` start by themselves, as in a service."""
-    from runbook.adapters.worker_process import Workers
     from runbook.engine.local_runs import LocalRuns
 
-    start = Workers(state_directory() / "workers.log").start if workers else None
+    start = worker_processes().start if workers else None
     return LocalRuns(journal, run_locks(), who=who(), start=start)
+
+
+def worker_processes() -> Workers:
+    """Return what starts the processes of runs."""
+    from runbook.adapters.worker_process import Workers
+
+    return Workers(state_directory() / "workers.log")
 
 
 def run_without_end(plan: Plan) -> RunRecord | None:
@@ -881,3 +890,45 @@ def open_looks(fleet: Fleet, target: str, policy: LeakPolicy) -> Looks:
         timeout_s=60.0,
     )
     return Looks(performer, task)
+
+
+# ---- alerts ----------------------------------------------------------------------------------
+
+
+def only_serve() -> AbstractContextManager[None]:
+    """Return the lock that one `serve` has on this state directory.
+
+    Raises (when entered):
+        Locked: when another process has it.
+        DoorError: when it cannot be taken.
+    """
+    from runbook.adapters.serving_lock import only_one
+
+    return only_one(state_directory() / "serve.lock")
+
+
+def open_inbox(config: ServeConfig) -> SqliteInbox:
+    """Open the events that were accepted on this machine.
+
+    Raises:
+        DoorError: when it cannot be opened.
+    """
+    from runbook.adapters.inbox import SqliteInbox
+
+    return SqliteInbox(state_directory() / "serve.db", limit=config.limits.queue)
+
+
+def secret(reference: Secret) -> str:
+    """Follow a reference to its value, anew each time.
+
+    Raises:
+        SecretMissing: when it leads nowhere.
+    """
+    from runbook.adapters.secrets import resolve
+
+    return resolve(reference)
+
+
+def without_secrets(text: str) -> str:
+    """Mask the secrets that this process has used, and what looks like one."""
+    return _without_secrets(text)
