@@ -21,15 +21,18 @@ class NotTold(DoorError):
         again: bool = True,
         after_s: float = 0.0,
         down: bool = False,
+        unclear: bool = False,
     ) -> None:
         """`again`: another attempt may fare better, not before `after_s` seconds are over.
 
-        `down`: nothing else that is for this recipient would fare better now.
+        `down`: nothing else that is for this recipient would fare better now. `unclear`: it may
+        have arrived.
         """
         super().__init__(message, hint=hint)
         self.again = again
         self.after_s = after_s
         self.down = down
+        self.unclear = unclear
 
 
 class Sender(Protocol):
@@ -39,7 +42,8 @@ class Sender(Protocol):
         """Tell one thing, within so many seconds; return what the recipient calls it, or None.
 
         `told.attempts` counts the attempts before this one: where there were any, one of them may
-        have arrived without a word, and a sender that can look whether it did looks first.
+        have arrived without a word, and a sender that can look whether it did looks first. With
+        attempts and no `told.why`, the process of the last one was lost.
 
         Raises:
             NotTold: when it did not arrive, as far as is known.
