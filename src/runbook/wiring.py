@@ -18,6 +18,7 @@ from runbook.model.errors import DoorError, InvalidDocument, Refused, UsageError
 if TYPE_CHECKING:
     from runbook.adapters.inbox import SqliteInbox
     from runbook.adapters.run_locks import RunLocks
+    from runbook.adapters.telling_store import TellingStore
     from runbook.adapters.worker_process import Workers
     from runbook.engine.executor import Confirmer, LocalExecutor
     from runbook.engine.local_runs import LocalRuns
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from runbook.model.document import Document, Problem
     from runbook.model.events import Event
     from runbook.model.fleet import Fleet
+    from runbook.model.intake import IncidentReader
     from runbook.model.inventory import Secret
     from runbook.model.leaks import LeakPolicy
     from runbook.model.plan import Plan, Result, Task
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from runbook.model.serve_config import ServeConfig
     from runbook.model.sessions import Snapshot
     from runbook.model.step import StepType
+    from runbook.telling.teller import Teller
 
 _PACKAGE = Path(__file__).parent
 #: A file that a step brings along is part of the plan, and of every journal that keeps it.
@@ -733,6 +736,62 @@ def _record(plan: Plan, run_id: str, incident: str | None) -> RunRecord:
         incident=incident,
         plan_hash=plan.hash,
     )
+
+
+# ---- telling ---------------------------------------------------------------------------------
+
+
+def open_teller(config: ServeConfig, *, journal: Journal | None = None) -> Teller:
+    """Return what tells the outside of runs, with a journal of its own unless one is given.
+
+    Used from one thread; `step` again and again, `close` at the end. A journal that was given
+    stays open.
+
+    Raises:
+        DoorError: when the journal, or what was told, cannot be opened.
+    """
+    from runbook.adapters.recipients import senders
+    from runbook.adapters.run_locks import RunLocks
+    from runbook.adapters.secrets import resolve
+    from runbook.engine.history import history_of
+    from runbook.telling.case import Links
+    from runbook.telling.teller import Ports, Teller
+
+    own = journal is None
+    journal = journal or open_journal()
+    return Teller(
+        Ports(
+            journal=journal,
+            history_of=history_of,
+            store=open_telling(),
+            claims=RunLocks(state_directory() / "telling.lock"),
+            senders=senders(config, resolve),
+            links=Links(base=config.listen.url),
+        ),
+        also_close=(journal,) if own else (),
+    )
+
+
+def open_telling() -> TellingStore:
+    """Open what was told of this machine's runs, and is to be.
+
+    Raises:
+        DoorError: when it cannot be opened.
+    """
+    from runbook.adapters.telling_store import TellingStore
+
+    return TellingStore(state_directory() / "telling.db")
+
+
+def incident_reader(config: ServeConfig) -> IncidentReader | None:
+    """Return what reads PagerDuty's incidents; None where the configuration has no account."""
+    from runbook.adapters.pagerduty_api import PagerDutyApi
+    from runbook.adapters.pagerduty_incident import PagerDutyReader
+    from runbook.adapters.secrets import resolve
+
+    if config.pagerduty is None:
+        return None
+    return PagerDutyReader(PagerDutyApi(config.pagerduty, resolve))
 
 
 # ---- diagnoses -------------------------------------------------------------------------------
