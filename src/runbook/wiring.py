@@ -573,7 +573,14 @@ def open_run(
             _performer(plan, fleet, run_id, judge), incident, steal=steal_lock
         )
         executor = _executor(
-            performer, journal, kept, watchers, confirmer, incident, steal_lock=steal_lock
+            performer,
+            journal,
+            kept,
+            watchers,
+            confirmer,
+            incident,
+            steal_lock=steal_lock,
+            request=taken_up.request if taken_up is not None else request,
         )
         events = _events(journal, taken_up)
         try:
@@ -644,6 +651,7 @@ def _executor(  # noqa: PLR0917
     incident: str | None,
     *,
     steal_lock: bool,
+    request: Request | None,
 ) -> LocalExecutor:
     from runbook.adapters.locks import FileLocks
     from runbook.engine.executor import LocalExecutor
@@ -661,6 +669,7 @@ def _executor(  # noqa: PLR0917
         ),
         confirmer=confirmer,
         mailbox=journal,
+        request=request,
     )
 
 
@@ -680,7 +689,7 @@ class _StatusKeeper:
     def notice(self, event: Any) -> None:
         if event.kind == "finished":
             self.status = event.data["status"]
-        elif event.kind == "resumed":
+        elif event.kind in {"planned", "resumed"}:
             self.status = "unknown"
 
 
