@@ -18,6 +18,7 @@ from runbook.model.errors import DoorError, InvalidDocument, Refused, UsageError
 if TYPE_CHECKING:
     from runbook.adapters.inbox import SqliteInbox
     from runbook.adapters.run_locks import RunLocks
+    from runbook.adapters.telling_store import TellingStore
     from runbook.adapters.worker_process import Workers
     from runbook.engine.executor import Confirmer, LocalExecutor
     from runbook.engine.local_runs import LocalRuns
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from runbook.engine.reading import Playbook
     from runbook.model.ansible_convert import Imported
     from runbook.model.diagnosis import Diagnosis
-    from runbook.model.document import Document
+    from runbook.model.document import Document, Problem
     from runbook.model.events import Event
     from runbook.model.fleet import Fleet
+    from runbook.model.intake import IncidentReader
     from runbook.model.inventory import Secret
     from runbook.model.leaks import LeakPolicy
     from runbook.model.plan import Plan, Result, Task
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from runbook.model.serve_config import ServeConfig
     from runbook.model.sessions import Snapshot
     from runbook.model.step import StepType
+    from runbook.telling.teller import Teller
 
 _PACKAGE = Path(__file__).parent
 #: A file that a step brings along is part of the plan, and of every journal that keeps it.
@@ -179,13 +182,56 @@ def load_serve_config(given: str | None) -> tuple[ServeConfig, str]:
         InvalidDocument: with all of its problems.
     """
     from runbook.adapters.yaml_reader import read_document
-    from runbook.model.serve_config import ServeConfig
-    from runbook.model.serve_references import check_serve_config
-    from runbook.model.validation import validate
 
     path = find_serve_config(given)
-    document = read_document(path)
-    return check_serve_config(validate(ServeConfig, document), document), str(path)
+    return _serve_config(read_document(path)), str(path)
+
+
+def _serve_config(document: Document) -> ServeConfig:
+    from runbook.model.serve_config import ServeConfig
+    from runbook.model.serve_references import check_serve_references
+    from runbook.model.validation import validate
+
+    return check_serve_references(validate(ServeConfig, document), document)
+
+
+def check_serve_config(config: ServeConfig, source: str, fleet: Fleet) -> tuple[Problem, ...]:
+    """Check that each rule's run can be planned with this inventory; return what is doubtful.
+
+    `source` is the configuration file; it is read again, for the places of what is told.
+
+    Raises:
+        InvalidDocument: with each playbook, target and parameter that leads nowhere.
+    """
+    from runbook.adapters.yaml_reader import read_document
+    from runbook.engine.serve_check import check_rules
+    from runbook.model.serve_warnings import serve_warnings
+
+    document = read_document(Path(source))
+    problems = check_rules(
+        config, document, fleet, lambda name: load_playbook(serve_playbook(name, source))
+    )
+    if problems:
+        raise InvalidDocument(problems)
+    return serve_warnings(config, document)
+
+
+def serve_playbook(name: str, source: str) -> str:
+    """Return what leads to a rule's playbook: its shipped name, or a path from the configuration.
+
+    The path is absolute: it is what a run keeps, to be resumed from anywhere.
+    """
+    path = Path(name)
+    if path.name == name and path.suffix not in {".yaml", ".yml"}:
+        return name  # a shipped one, or a mistake that is told with the nearest of them
+    return str(Path(source).absolute().parent / name)
+
+
+def serve_inventory(config: ServeConfig, source: str, given: str | None) -> str | None:
+    """Return the inventory for `load_fleet`: -i, else the configuration's, a path from its file."""
+    if given is not None or config.inventory is None:
+        return given
+    return str(Path(source).absolute().parent / config.inventory)
 
 
 def import_ansible(given: str) -> Imported:
@@ -527,7 +573,14 @@ def open_run(
             _performer(plan, fleet, run_id, judge), incident, steal=steal_lock
         )
         executor = _executor(
-            performer, journal, kept, watchers, confirmer, incident, steal_lock=steal_lock
+            performer,
+            journal,
+            kept,
+            watchers,
+            confirmer,
+            incident,
+            steal_lock=steal_lock,
+            request=taken_up.request if taken_up is not None else request,
         )
         events = _events(journal, taken_up)
         try:
@@ -598,6 +651,7 @@ def _executor(  # noqa: PLR0917
     incident: str | None,
     *,
     steal_lock: bool,
+    request: Request | None,
 ) -> LocalExecutor:
     from runbook.adapters.locks import FileLocks
     from runbook.engine.executor import LocalExecutor
@@ -615,6 +669,7 @@ def _executor(  # noqa: PLR0917
         ),
         confirmer=confirmer,
         mailbox=journal,
+        request=request,
     )
 
 
@@ -634,7 +689,7 @@ class _StatusKeeper:
     def notice(self, event: Any) -> None:
         if event.kind == "finished":
             self.status = event.data["status"]
-        elif event.kind == "resumed":
+        elif event.kind in {"planned", "resumed"}:
             self.status = "unknown"
 
 
@@ -690,6 +745,62 @@ def _record(plan: Plan, run_id: str, incident: str | None) -> RunRecord:
         incident=incident,
         plan_hash=plan.hash,
     )
+
+
+# ---- telling ---------------------------------------------------------------------------------
+
+
+def open_teller(config: ServeConfig, *, journal: Journal | None = None) -> Teller:
+    """Return what tells the outside of runs, with a journal of its own unless one is given.
+
+    Used from one thread; `step` again and again, `close` at the end. A journal that was given
+    stays open.
+
+    Raises:
+        DoorError: when the journal, or what was told, cannot be opened.
+    """
+    from runbook.adapters.recipients import senders
+    from runbook.adapters.run_locks import RunLocks
+    from runbook.adapters.secrets import resolve
+    from runbook.engine.history import history_of
+    from runbook.telling.case import Links
+    from runbook.telling.teller import Ports, Teller
+
+    own = journal is None
+    journal = journal or open_journal()
+    return Teller(
+        Ports(
+            journal=journal,
+            history_of=history_of,
+            store=open_telling(),
+            claims=RunLocks(state_directory() / "telling.lock"),
+            senders=senders(config, resolve),
+            links=Links(base=config.listen.url),
+        ),
+        also_close=(journal,) if own else (),
+    )
+
+
+def open_telling() -> TellingStore:
+    """Open what was told of this machine's runs, and is to be.
+
+    Raises:
+        DoorError: when it cannot be opened.
+    """
+    from runbook.adapters.telling_store import TellingStore
+
+    return TellingStore(state_directory() / "telling.db")
+
+
+def incident_reader(config: ServeConfig) -> IncidentReader | None:
+    """Return what reads PagerDuty's incidents; None where the configuration has no account."""
+    from runbook.adapters.pagerduty_api import PagerDutyApi
+    from runbook.adapters.pagerduty_incident import PagerDutyReader
+    from runbook.adapters.secrets import resolve
+
+    if config.pagerduty is None:
+        return None
+    return PagerDutyReader(PagerDutyApi(config.pagerduty, resolve))
 
 
 # ---- diagnoses -------------------------------------------------------------------------------

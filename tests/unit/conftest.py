@@ -21,6 +21,7 @@ SLOW = (
     "adapters/test_postgres_ladder.py",
     "cli/test_diagnose_looks.py",
     "cli/test_runs_resume.py",
+    "cli/test_runs_work.py",
     "cli/test_watch_live.py",
     "drill/",
     "engine/test_decide_properties.py",

@@ -12,7 +12,7 @@ from runbook.cli.pgbouncer_introduce import behind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from runbook.engine.history import TaskTold
+    from runbook.model.history import TaskTold
     from runbook.model.ports import Journal, KeptRun
 
 _INTRODUCE = "introduce-pgbouncer"

@@ -13,7 +13,7 @@ from runbook.cli import options
 from runbook.cli.runs_find import find_run, standing
 
 if TYPE_CHECKING:
-    from runbook.engine.history import History
+    from runbook.model.history import History
 
 
 @click.command("report")

@@ -1,150 +1,28 @@
-"""What happened in a run, read from its journal alone: the model that every report shows. Pure."""
+"""Reads what happened in a run from its journal alone, for every report of it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from runbook.engine.book import Ledger
 from runbook.engine.decide import why_not_run
 from runbook.engine.outcomes import step_outcomes
-from runbook.engine.resume import open_obligations, result_from_json
+from runbook.engine.resume import expiry, open_obligations, result_from_json
 from runbook.model.events import Event
-from runbook.model.plan import Obligation, Plan, Result, plan_from_json
-from runbook.model.ports import KeptRun, Request, RunRecord
-
-#: made: it was seen to be made. unseen: it was asked for, and nobody saw what came of it.
-#: assumed: a rehearsal showed it.
-ChangeState = Literal["made", "unseen", "assumed"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
-    """One stretch of a task: from when it was told to when the next one was. Epoch seconds."""
-
-    name: str
-    start: float
-    end: float
-    #: The last thing that was said in it.
-    text: str = ""
-
-
-@dataclass(kw_only=True, slots=True)
-class Made:
-    """One change of a task."""
-
-    sentence: str
-    at: float
-    state: ChangeState
-    seconds: float | None = None
-
-
-@dataclass(kw_only=True, slots=True)
-class TaskTold:
-    """One task, over every process that worked on it."""
-
-    key: str
-    node: str
-    phase: str
-    target: str
-    start: float
-    #: The last that is known of it.
-    end: float
-    result: Result | None = None
-    stages: list[Stage] = field(default_factory=list)
-    changes: list[Made] = field(default_factory=list)
-
-    @property
-    def status(self) -> str:
-        """Return how it ended; `no end` for one whose end was not seen."""
-        return self.result.status if self.result is not None else "no end"
-
-    @property
-    def gates(self) -> list[Mapping[str, Any]]:
-        """Return what gates answered it, as plain data."""
-        data = self.result.data if self.result is not None else {}
-        told = [*_listed(data.get("gates")), *_listed(data.get("answers"))]
-        return [each for each in told if isinstance(each, Mapping) and "asked" in each]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepTold:
-    """One step of the playbook, and what it came to."""
-
-    key: str
-    name: str
-    verb: str
-    #: None: the run did not come to it.
-    result: Result | None
-    targets: Mapping[str, Result]
-    #: Targets that it was planned for, whatever became of them.
-    planned: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Slots:
-    """How many usable slots of a database were in use at a moment."""
-
-    at: float
-    used: int
-    usable: int
-    when: str
-
-
-@dataclass(kw_only=True, slots=True)
-class Asked:
-    """One question, and who answered it."""
-
-    kind: str
-    prompt: str
-    touches: tuple[str, ...]
-    hash: str
-    at: float
-    yes: bool | None = None
-    by: str = ""
-    answered_at: float | None = None
-    comment: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Moment:
-    """Something that befell the run as a whole: a lock, an interrupt, another process."""
-
-    at: float
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class History:
-    """All of one run."""
-
-    record: RunRecord
-    request: Request | None
-    params: Mapping[str, Any]
-    #: done, failed, …, or `no end` while there is none.
-    status: str
-    reason: str
-    hint: str
-    start: float
-    #: The last event, where the run has no end.
-    end: float
-    steps: tuple[StepTold, ...]
-    tasks: tuple[TaskTold, ...]
-    questions: tuple[Asked, ...]
-    moments: tuple[Moment, ...]
-    slots: tuple[Slots, ...]
-    #: Pids of the sessions that were terminated, by database.
-    terminated: Mapping[str, tuple[int, ...]]
-    owed: tuple[Obligation, ...]
-    not_exercised: tuple[str, ...]
-    by_hand: tuple[str, ...]
-
-    @property
-    def changes(self) -> list[tuple[TaskTold, Made]]:
-        """Return every change in the order in which it was asked for."""
-        made = [(task, change) for task in self.tasks for change in task.changes]
-        return sorted(made, key=lambda each: each[1].at)
+from runbook.model.history import (
+    Asked,
+    History,
+    Made,
+    Moment,
+    Slots,
+    Stage,
+    StepTold,
+    TaskTold,
+    listed,
+)
+from runbook.model.plan import Plan, Result, plan_from_json
+from runbook.model.ports import KeptRun
 
 
 def history_of(kept: KeptRun) -> History:
@@ -175,7 +53,16 @@ def history_of(kept: KeptRun) -> History:
         owed=open_obligations(kept.events),
         not_exercised=_lines(r.not_exercised for r in all_results) if kept.record.rehearsal else (),
         by_hand=_lines(r.by_hand for r in all_results),
+        changing=any(node.changes for node in plan.nodes),
+        ends=_ends(kept),
     )
+
+
+def _ends(kept: KeptRun) -> int:
+    """Count ends: a run that was halted and resumed has several, one that was refused no event."""
+    said = [e.data.get("status") for e in kept.events if e.kind == "finished"]
+    ended = len([status for status in said if status != "waiting"])
+    return max(ended, int(kept.record.ended_at is not None))
 
 
 # ---- tasks ---------------------------------------------------------------------------------
@@ -283,6 +170,9 @@ def _questions(events: Sequence[Event]) -> tuple[Asked, ...]:
                     touches=tuple(data.get("touches", ())),
                     hash=str(data.get("hash", "")),
                     at=event.at,
+                    key=str(data.get("key", "")),
+                    may=tuple(map(str, data.get("by") or ())),
+                    until=expiry(event),
                 )
             )
         elif event.kind == "answered":
@@ -346,7 +236,7 @@ def _terminated(tasks: Any) -> dict[str, tuple[int, ...]]:
     gone: dict[str, tuple[int, ...]] = {}
     for task in tasks:
         pids = task.result.data.get("terminated") if task.result is not None else None
-        known = tuple(each for each in _listed(pids) if isinstance(each, int))
+        known = tuple(each for each in listed(pids) if isinstance(each, int))
         if known:
             gone[task.target] = (*gone.get(task.target, ()), *known)
     return gone
@@ -354,7 +244,3 @@ def _terminated(tasks: Any) -> dict[str, tuple[int, ...]]:
 
 def _lines(groups: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line for group in groups for line in group))
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else ()

@@ -119,3 +119,6 @@ class Told:
     remote_id: str | None = None
     #: Why it was not sent at the last attempt.
     why: str = ""
+    #: When it was first found to be due, and when it was last sent, in seconds since the epoch.
+    since: float = 0.0
+    sent_at: float | None = None

@@ -1,119 +1,40 @@
-"""What a configuration of alerts names must be there: hooks, people, recipients, timezones."""
+"""References inside a configuration of alerts that must lead somewhere: hooks, people, notify."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator
-from zoneinfo import ZoneInfo
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from runbook.model.document import Document, DocumentPath, Problem, nearest
 from runbook.model.errors import InvalidDocument
-from runbook.model.serve_config import FromAlert, Notify, Person, Rule, ServeConfig
+from runbook.model.serve_config import Hook, OneOrMore, Person, Rule, ServeConfig
 from runbook.model.validation import problem_at
 
+#: These sign what they send: a secret in a header would only be one more to lose.
+_SIGNING = ("pagerduty", "slack")
 
-def check_serve_config(config: ServeConfig, document: Document) -> ServeConfig:
+
+def check_serve_references(config: ServeConfig, document: Document) -> ServeConfig:
     """Return the configuration, once every name in it leads to something in it.
 
     Raises:
-        InvalidDocument: with each that does not, at its place.
+        InvalidDocument: with each reference that leads nowhere.
     """
-    problems = [*_rules(config, document), *_people(config, document), *_notify(config, document)]
+    problems = [*_hooks(config, document), *_people(config, document)]
+    for index, rule in enumerate(config.rules):
+        problems += _rule(config, rule, ("rules", index), document)
+    problems += _twins(config, document)
     if problems:
         raise InvalidDocument(problems)
     return config
 
 
-def _rules(config: ServeConfig, document: Document) -> Iterator[Problem]:
-    seen: set[str] = set()
-    for index, rule in enumerate(config.rules):
-        path: DocumentPath = ("rules", index)
-        if rule.name in seen:
-            message = f"two rules are named {rule.name!r}"
-            yield problem_at(document, (*path, "name"), message, "a rule's name is its own")
-        seen.add(rule.name)
-        yield from _names(rule, path, config, document)
-        yield from _hours(rule, path, document)
-        yield from _patterns(rule, path, document)
-
-
-def _names(
-    rule: Rule, path: DocumentPath, config: ServeConfig, document: Document
-) -> Iterator[Problem]:
-    hooks = (rule.hook,) if isinstance(rule.hook, str) else rule.hook
-    for name in hooks:
-        yield from _missing(document, (*path, "hook"), "hook", name, config.hooks)
-    by = rule.approval.by if rule.approval != "none" else ()
-    for name in by:
-        where = (*path, "approval", "by")
-        yield from _missing(document, where, "person", name, config.people)
-        if name in config.people and config.people[name].role == "viewer":
-            message = f"{name} is a viewer, and may not approve"
-            yield problem_at(document, where, message, f"write role: approver for {name}")
-    for name in rule.tell.to:
-        where = (*path, "tell", "to")
-        yield from _missing(document, where, "recipient under `notify`", name, config.notify)
-    if rule.tell.pagerduty is not None and config.pagerduty is None:
-        message = "PagerDuty is to be told, and there is no `pagerduty` with a token"
-        hint = "write pagerduty: {token: …, from: …} at the top"
-        yield problem_at(document, (*path, "tell", "pagerduty"), message, hint)
-
-
-def _hours(rule: Rule, path: DocumentPath, document: Document) -> Iterator[Problem]:
-    if rule.hours is None:
-        return
-    try:
-        ZoneInfo(rule.hours.timezone)
-    except (ValueError, OSError, LookupError):
-        message = f"there is no timezone {rule.hours.timezone!r}"
-        hint = "a name as in Europe/Vienna or UTC; `timedatectl list-timezones` shows them"
-        yield problem_at(document, (*path, "hours", "timezone"), message, hint)
-
-
-def _patterns(rule: Rule, path: DocumentPath, document: Document) -> Iterator[Problem]:
-    taken = [(("target",), rule.target), *((("params", k), v) for k, v in rule.params.items())]
-    for where, value in taken:
-        if not isinstance(value, FromAlert) or value.pattern is None:
-            continue
-        try:
-            named = re.compile(value.pattern).groups > 0
-            message = "" if named else "the pattern has no group"
-        except re.error as error:
-            message = f"the pattern cannot be read: {error}"
-        if message:
-            hint = "its first group, in (…), is the name; (?:…) groups without naming"
-            yield problem_at(document, (*path, *where, "pattern"), message, hint)
-
-
-def _people(config: ServeConfig, document: Document) -> Iterator[Problem]:
-    seen: dict[str, str] = {}
-    for name, person in config.people.items():
-        for key in ("slack", "pagerduty"):
-            known = _id(person, key)
-            other = seen.setdefault(f"{key} {known}", name) if known else name
-            if other != name:
-                message = f"{known} is {other} already"
-                yield problem_at(document, ("people", name, key), message, "one id is one person")
-
-
-def _id(person: Person, key: str) -> str | None:
-    return person.slack if key == "slack" else person.pagerduty
-
-
-def _notify(config: ServeConfig, document: Document) -> Iterator[Problem]:
-    for name, notify in config.notify.items():
-        message = _wrong(notify)
-        if message:
-            hint = "write slack: for an incoming webhook, webhook: for any address that takes JSON"
-            yield problem_at(document, ("notify", name), message, hint)
-
-
-def _wrong(notify: Notify) -> str:
-    if (notify.slack is None) == (notify.webhook is None):
-        return "a recipient is exactly one of slack or webhook"
-    if notify.sign_with is not None and notify.webhook is None:
-        return "only a webhook's body is signed"
-    return ""
+def several(value: OneOrMore | None) -> tuple[str, ...]:
+    """Return what is one or more as many; nothing for None."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
 
 
 def _missing(
@@ -122,6 +43,101 @@ def _missing(
     if name in known:
         return
     near = nearest(name, known)
-    listed = ", ".join(list(known)[:8]) or "none"
+    listed = ", ".join(islice(known, 8)) or "none"
     hint = f"did you mean {near!r}?" if near else f"there are: {listed}"
-    yield problem_at(document, path, f"there is no {kind} {name!r}", hint)
+    yield problem_at(document, path, f"there is no {kind} named {name!r}", hint)
+
+
+def _places(value: OneOrMore | None, path: DocumentPath) -> Iterator[tuple[DocumentPath, str]]:
+    """Each of one or more values, with where it stands."""
+    if isinstance(value, str):
+        yield path, value
+    for index, one in enumerate(() if isinstance(value, str) else value or ()):
+        yield (*path, index), one
+
+
+def _hooks(config: ServeConfig, document: Document) -> Iterator[Problem]:
+    for name, hook in config.hooks.items():
+        path = ("hooks", name, "header")
+        if hook.header is not None and hook.source in _SIGNING:
+            message = f"{hook.source} signs what it sends: its secret is in no header"
+            yield problem_at(document, path, message, "leave header out")
+        yield from _same_secrets(name, hook, document)
+
+
+def _same_secrets(name: str, hook: Hook, document: Document) -> Iterator[Problem]:
+    for index, secret in enumerate(hook.secrets):
+        if secret in hook.secrets[:index]:
+            path = ("hooks", name, "secrets", index)
+            yield problem_at(document, path, "this secret is here twice", "name each once")
+
+
+# ---- people ----------------------------------------------------------------------------------
+
+
+def _people(config: ServeConfig, document: Document) -> Iterator[Problem]:
+    """Whoever answers is named in the record: no two may be the same."""
+    seen: dict[tuple[str, object], str] = {}
+    for name, person in config.people.items():
+        for key, known_by in _known_by(person).items():
+            first = seen.setdefault((key, known_by), name)
+            if first != name:
+                message = f"{first} and {name} have the same {key}: who of them is it?"
+                path = ("people", name, key)
+                yield problem_at(document, path, message, "give each their own")
+
+
+def _known_by(person: Person) -> Mapping[str, object]:
+    given = {"token": person.token, "slack": person.slack, "pagerduty": person.pagerduty}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+# ---- rules -----------------------------------------------------------------------------------
+
+
+def _rule(
+    config: ServeConfig, rule: Rule, path: DocumentPath, document: Document
+) -> Iterator[Problem]:
+    for where, name in _places(rule.hook, (*path, "hook")):
+        yield from _missing(document, where, "hook", name, config.hooks)
+    if rule.approval != "none":
+        for index, name in enumerate(rule.approval.by):
+            where = (*path, "approval", "by", index)
+            yield from _approver(config, name, where, document)
+    for index, name in enumerate(rule.tell.to):
+        where = (*path, "tell", "to", index)
+        yield from _missing(document, where, "notify", name, config.notify)
+    if rule.tell.pagerduty is not None and config.pagerduty is None:
+        message = "nothing can be told to PagerDuty: there is no `pagerduty`"
+        hint = "add pagerduty with token and from, or leave this out"
+        yield problem_at(document, (*path, "tell", "pagerduty"), message, hint)
+    if rule.hours is not None:
+        yield from _zone(rule.hours.timezone, (*path, "hours", "timezone"), document)
+
+
+def _approver(
+    config: ServeConfig, name: str, path: DocumentPath, document: Document
+) -> Iterator[Problem]:
+    yield from _missing(document, path, "person", name, config.people)
+    person = config.people.get(name)
+    if person is not None and person.role == "viewer":
+        message = f"{name} is a viewer, and may answer nothing"
+        yield problem_at(document, path, message, f"give {name} the role approver or operator")
+
+
+def _zone(name: str, path: DocumentPath, document: Document) -> Iterator[Problem]:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        near = nearest(name, available_timezones())
+        hint = f"did you mean {near!r}?" if near else "as in Europe/Vienna, or UTC"
+        yield problem_at(document, path, f"there is no time zone named {name!r:.60}", hint)
+
+
+def _twins(config: ServeConfig, document: Document) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, rule in enumerate(config.rules):
+        if rule.name in seen:
+            message = f"there are two rules named {rule.name!r}: the record could not tell which"
+            yield problem_at(document, ("rules", index, "name"), message, "rename one")
+        seen.add(rule.name)

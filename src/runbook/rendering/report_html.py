@@ -28,7 +28,7 @@ from runbook.rendering.safe import safe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runbook.engine.history import History
+    from runbook.model.history import History
 
 #: Stages that have a colour of their own; others take turns in the rest.
 _STAGES = {

@@ -12,7 +12,7 @@ from runbook.rendering.safe import safe
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from runbook.engine.history import History, StepTold, TaskTold
+    from runbook.model.history import History, StepTold, TaskTold
     from runbook.model.plan import Result
 
     #: The tasks of a step on a target, in order.

@@ -23,7 +23,7 @@ from runbook.rendering.safe import safe
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from runbook.engine.history import History
+    from runbook.model.history import History
 
 #: Cells of a row of the timeline.
 _WIDTH = 40

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from runbook.model.units import format_duration
 
 if TYPE_CHECKING:
-    from runbook.engine.history import Asked, History, StepTold, TaskTold
+    from runbook.model.history import Asked, History, StepTold, TaskTold
 
 #: Rows of a table or a timeline; a run over 5,000 hosts must still be a page that opens.
 MOST_ROWS = 500

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook.engine.history import History, history_of
+from runbook.engine.history import history_of
 from runbook.model.events import Event
+from runbook.model.history import History
 from runbook.model.plan import Node, Plan
 from runbook.model.ports import KeptRun, RunRecord
 

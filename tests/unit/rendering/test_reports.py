@@ -9,7 +9,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from runbook.engine.history import History, history_of
+from runbook.engine.history import history_of
+from runbook.model.history import History
 from runbook.rendering import report_html, report_junit, report_markdown
 from runbook.rendering.report_sections import MOST_OUTPUT, MOST_ROWS
 from unit.engine.test_history import HOSTILE, Tape, node, result, whole

@@ -1,0 +1,231 @@
+"""Tells what is due: looks at runs, keeps what is to be told, and tries until it was.
+
+Any number of processes may do this at once, `serve` and a run at a terminal for instance: what one
+recipient is told of one run is told by one process at a time, and each attempt is kept before it
+is made, so that whoever comes after a crash looks whether it had arrived.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from runbook.model.errors import DoorError, Locked
+from runbook.model.history import History
+from runbook.model.intake import Told
+from runbook.model.ports import Journal, KeptRun, RunRecord
+from runbook.model.telling import Claims, NotTold, Sender, ToldStore
+from runbook.telling.case import Links
+from runbook.telling.due import due, recipients
+
+#: Seconds between two looks: a run's first note is there within two.
+LOOK_S = 1.0
+#: How far back is looked for runs, in seconds; and among how many.
+_ENDED_S, _OPEN_S, _RUNS = 48 * 3600.0, 7 * 86400.0, 1000
+#: After so long nobody waits for it any more; it stays visible.
+GIVEN_UP_S = 24 * 3600.0
+#: Seconds before the second attempt, doubled before each further one, and at most.
+_FIRST_S, _MOST_S = 5.0, 300.0
+#: The most that one attempt may take, and a recipient that is down is left alone for.
+_ATTEMPT_S, _REST_S = 10.0, 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """What a teller works with."""
+
+    journal: Journal
+    history_of: Callable[[KeptRun], History]
+    store: ToldStore
+    claims: Claims
+    #: By recipient; what has no sender here is left to somebody who has.
+    senders: Mapping[str, Sender]
+    links: Links
+    now: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A run that somebody is told of."""
+
+    history: History
+    tell: Mapping[str, Any]
+
+
+@dataclass(kw_only=True)
+class _Known:
+    """What need not be read again."""
+
+    #: Runs that tell nobody, and ends of which all was told.
+    silent: set[str] = field(default_factory=set)
+    settled: dict[str, float | None] = field(default_factory=dict)
+
+
+class Teller:
+    """See the module; used from one thread."""
+
+    def __init__(self, ports: Ports, *, also_close: Sequence[Journal] = ()) -> None:
+        self._ports = ports
+        self._also_close = also_close
+        self._known = _Known()
+        #: Until when a recipient that is down is left alone, by the ports' `now`.
+        self._resting: dict[str, float] = {}
+
+    def step(self, run_ids: Sequence[str] | None = None, *, within_s: float = 20.0) -> float:
+        """Look at runs (None: all of the last days), tell what is due; return when to come again.
+
+        Seconds. Recipients are told side by side: one that hangs keeps no other waiting. Never
+        longer than `within_s`, but for what an operating system takes to give up.
+
+        Raises:
+            DoorError: when the journal or the store cannot be read.
+        """
+        deadline = self._ports.clock() + within_s
+        runs = self._runs(self._recent() if run_ids is None else run_ids)
+        unsettled = self._tell_all(self._by_recipient(runs), deadline)
+        for record in (run.history.record for run in runs):
+            if record.ended_at is not None and record.run_id not in unsettled:
+                self._known.settled[record.run_id] = record.ended_at
+        if run_ids is None:
+            self._give_up_the_old()
+        return LOOK_S
+
+    def pending(self) -> int:
+        """Return how many things are due still."""
+        return len(self._ports.store.pending())
+
+    def close(self) -> None:
+        """Let go of the recipients and the files."""
+        for sender in self._ports.senders.values():
+            sender.close()
+        self._ports.store.close()
+        for journal in self._also_close:
+            journal.close()
+
+    # ---- which runs ------------------------------------------------------------------------
+
+    def _runs(self, run_ids: Sequence[str]) -> list[_Run]:
+        wanted = (run_id for run_id in run_ids if run_id not in self._known.silent)
+        return [run for run in map(self._run, wanted) if run is not None]
+
+    def _recent(self) -> list[str]:
+        now = self._ports.now()
+        records = self._ports.journal.runs(_RUNS)
+        return [r.run_id for r in reversed(records) if _recent(r, now) and not self._settled(r)]
+
+    def _settled(self, record: RunRecord) -> bool:
+        ended = self._known.settled.get(record.run_id)
+        return ended is not None and ended == record.ended_at
+
+    def _run(self, run_id: str) -> _Run | None:
+        try:
+            kept = self._ports.journal.run(run_id)
+            if kept is None:
+                return None
+            if kept.request is None or kept.request.tell is None:
+                self._known.silent.add(run_id)
+                return None
+            return _Run(history=self._ports.history_of(kept), tell=kept.request.tell)
+        except (DoorError, KeyError, TypeError, ValueError, AttributeError):
+            return None  # one that is damaged must not keep the others from being told
+
+    # ---- telling ---------------------------------------------------------------------------
+
+    def _by_recipient(self, runs: Sequence[_Run]) -> dict[str, list[_Run]]:
+        work: dict[str, list[_Run]] = {}
+        for run in runs:
+            for recipient in recipients(run.tell):
+                if recipient in self._ports.senders:
+                    work.setdefault(recipient, []).append(run)
+        return work
+
+    def _tell_all(self, work: Mapping[str, list[_Run]], deadline: float) -> set[str]:
+        """Tell each recipient in a thread of its own; return the runs of which more is due."""
+        if not work:
+            return set()
+        with ThreadPoolExecutor(max_workers=len(work), thread_name_prefix="tell") as pool:
+            told = [
+                pool.submit(self._tell_recipient, name, runs, deadline)
+                for name, runs in work.items()
+            ]
+        return set().union(*(future.result() for future in told))
+
+    def _tell_recipient(self, name: str, runs: list[_Run], deadline: float) -> set[str]:
+        unsettled: set[str] = set()
+        for run in runs:
+            run_id = run.history.record.run_id
+            try:
+                with self._ports.claims.hold(f"{run_id} {name}"):
+                    more = self._tell_run(name, run, deadline)
+            except Locked:
+                more = True  # another process is at it
+            if more:
+                unsettled.add(run_id)
+        return unsettled
+
+    def _tell_run(self, name: str, run: _Run, deadline: float) -> bool:
+        """Keep what is due, and tell it in order; return whether something is due still."""
+        store, now = self._ports.store, self._ports.now()
+        run_id = run.history.record.run_id
+        kept = store.of(run_id, name).values()
+        for told in due(run.history, run.tell, kept, self._ports.links, now, recipient=name):
+            store.keep(told)
+        for told in store.of(run_id, name).values():
+            if told.state == "due" and told.next_at <= now and not self._attempt(told, deadline):
+                break
+        return any(told.state == "due" for told in store.of(run_id, name).values())
+
+    def _attempt(self, told: Told, deadline: float) -> bool:
+        """Try to tell one thing; return whether the next one may be tried."""
+        ports, now = self._ports, self._ports.now()
+        left = deadline - ports.clock()
+        if left <= 0 or self._resting.get(told.recipient, 0.0) > now:
+            return False
+        # On disk before it is made: whoever comes after a crash looks whether it has arrived.
+        ports.store.keep(replace(told, attempts=told.attempts + 1, why=""))
+        try:
+            sender = ports.senders[told.recipient]
+            remote = sender.send(told, min(left, _ATTEMPT_S))
+        except DoorError as error:
+            ports.store.keep(self._not_told(told, error))
+            return isinstance(error, NotTold) and not error.again
+        done = replace(
+            told,
+            state="sent",
+            attempts=told.attempts + 1,
+            remote_id=remote or told.remote_id,
+            sent_at=ports.now(),
+            why="",
+        )
+        ports.store.keep(done)
+        return True
+
+    def _not_told(self, told: Told, error: DoorError) -> Told:
+        """Return how it is kept after a failed attempt."""
+        now, attempts = self._ports.now(), told.attempts + 1
+        wait, again = min(_FIRST_S * 2 ** min(told.attempts, 10), _MOST_S), True
+        if isinstance(error, NotTold):
+            wait, again = max(wait, error.after_s), error.again
+            if error.down:
+                self._resting[told.recipient] = now + max(_REST_S, error.after_s)
+        if not again or now - told.since > GIVEN_UP_S:
+            return replace(told, state="given-up", attempts=attempts, why=error.message)
+        return replace(told, attempts=attempts, next_at=now + wait, why=error.message)
+
+    def _give_up_the_old(self) -> None:
+        """Give up what has waited for long: its run is older than those that are looked at."""
+        store, now = self._ports.store, self._ports.now()
+        for told in store.pending():
+            if now - told.since > _ENDED_S + GIVEN_UP_S:
+                why = told.why or "nobody was there to tell it"
+                store.keep(replace(told, state="given-up", why=why))
+
+
+def _recent(record: RunRecord, now: float) -> bool:
+    if record.ended_at is None:
+        return now - record.started_at < _OPEN_S
+    return now - record.ended_at < _ENDED_S

@@ -1,0 +1,1 @@
+"""PagerDuty as the tests have it: a stateful stand-in on loopback, by real HTTP."""
