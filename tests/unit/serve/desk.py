@@ -89,14 +89,13 @@ class Desk:
             command, capture_output=True, text=True, env=self.env, timeout=120, check=False
         )
 
-    def post(self, incident: str, **more: Any) -> httpx.Response:
+    def post(self, incident: str, **labels: str) -> httpx.Response:
         """Call the hook as a workflow does."""
         return httpx.post(
             self.url + "/hooks/flow",
-            json={"incident_id": incident},
+            json={"incident_id": incident, **labels},
             headers={"x-secret": SECRET},
             timeout=30,
-            **more,
         )
 
     def logged(self, event: str) -> list[Mapping[str, Any]]:

@@ -120,7 +120,7 @@ class Room:
 
 
 LOOK = {"run": "look-here.yaml", "mode": "real", "approval": {"by": ["ann"], "within": "5m"}}
-PEOPLE = {"people": {"ann": {"role": "approver"}}}
+PEOPLE = {"people": {"ann": {"role": "approver", "slack": "U12345678"}}}
 
 
 def test_an_event_with_a_rule_becomes_a_run(tmp_path: Path) -> None:

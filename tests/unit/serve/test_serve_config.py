@@ -1,4 +1,4 @@
-"""The configuration: what it names must be there; `--check` plans each rule, follows secrets."""
+"""`runbook serve --check` plans each rule and follows secrets; which Host a request may name."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from conformance.harness import Workshop
-from runbook import wiring
 from runbook.cli.main import run
-from runbook.model.errors import InvalidDocument
 from runbook.model.serve_config import Listen
 from runbook.serve.guard import allowed_hosts, host_of
 
@@ -20,38 +18,6 @@ def _write(folder: Path, text: str) -> str:
     path = folder / "serve.yaml"
     path.write_text("version: 1\n" + text)
     return str(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("rules: [{name: a, hook: pg, run: x}]", "there is no hook 'pg'"),
-        ("rules: [{name: a, hook: pd, run: x}, {name: a, hook: pd, run: x}]", "two rules"),
-        ("rules: [{name: a, hook: pd, run: x, approval: {by: [eve]}}]", "no person 'eve'"),
-        (
-            "rules: [{name: a, hook: pd, run: x, approval: {by: [eve]}}]\npeople: {eve: {}}",
-            "eve is a viewer",
-        ),
-        ("rules: [{name: a, hook: pd, run: x, tell: {to: [ops]}}]", "`notify` 'ops'"),
-        ("rules: [{name: a, hook: pd, run: x, tell: {pagerduty: {}}}]", "no `pagerduty`"),
-        ("rules: [{name: a, hook: pd, run: x, hours: {timezone: Mars/Base}}]", "'Mars/Base'"),
-        ("rules: [{name: a, hook: pd, run: x, hours: {timezone: ../../etc}}]", "timezone"),
-        (
-            "rules: [{name: a, hook: pd, run: x, target: {label: l, pattern: 'db-('}}]",
-            "cannot be read",
-        ),
-        ("rules: [{name: a, hook: pd, run: x, target: {label: l, pattern: 'db'}}]", "no group"),
-        ("people: {a: {slack: U12345678}, b: {slack: U12345678}}", "is a already"),
-        ("notify: {a: {}}", "exactly one of slack or webhook"),
-        ("notify: {a: {slack: {env: SLACK}, sign_with: {env: SIGN}}}", "only a webhook's body"),
-        ("hooks2: {}", "there is no key 'hooks2'"),
-    ],
-)
-def test_what_leads_nowhere_is_told_with_its_place(tmp_path: Path, text: str, said: str) -> None:
-    """As a mistake of the inventory is."""
-    with pytest.raises(InvalidDocument, match=r"serve\.yaml:\d+:\d+") as caught:
-        wiring.load_serve_config(_write(tmp_path, HOOK + text))
-    assert said in str(caught.value)
 
 
 class Desk:
@@ -89,22 +55,12 @@ def test_check_shows_the_rules(desk: Desk) -> None:
     assert "ok (hooks: 1, rules: 1" in said
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (RULE.replace("look-here.yaml", "gone.yaml"), "gone.yaml"),
-        (RULE.replace("when", "target: db1, when"), "target"),
-        (RULE.replace("when", "target: {label: db}, when"), "has nothing"),
-        (RULE.replace("when", "params: {x: 1}, when"), "parameter"),
-    ],
-)
-def test_check_tells_what_would_not_work(desk: Desk, text: str, why: str) -> None:
-    """Each mistake, with the rule that it is in."""
-    code, said = desk.check(text)
+def test_check_tells_what_would_not_work(desk: Desk) -> None:
+    """At its place, and before the night."""
+    code, said = desk.check(RULE.replace("look-here.yaml", "gone.yaml"))
     assert code == 2
-    [line] = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: rule first: ")
-    assert why in line
+    assert "serve.yaml:4:" in said
+    assert "gone.yaml" in said
 
 
 def test_check_follows_secrets(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,8 +75,7 @@ def test_check_remarks(desk: Desk) -> None:
     """What works, and is most likely not meant."""
     code, said = desk.check("listen: {address: 0.0.0.0}")
     assert code == 0
-    assert "no rule is for it" in said
-    assert "put a proxy with TLS before it" in said
+    assert "no rule is for hook 'pd'" in said
 
 
 def test_the_hosts_that_a_request_may_name() -> None:

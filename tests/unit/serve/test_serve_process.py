@@ -146,7 +146,21 @@ def test_a_run_whose_worker_dies_before_any_change_is_begun_again(tmp_path: Path
         eventually(lambda: made.shop.said().count("begin look-here") == 2)
         made.shop.let_go("look-here")
         eventually(lambda: made.standing("done"))
-        assert made.logged("begun again")
+        assert "has changed nothing" in str(made.logged("taken up"))
+
+
+def test_a_rule_for_real_that_asks_nobody_and_a_rehearsal(tmp_path: Path) -> None:
+    """One changes the world at once, the other one never."""
+    with desk(tmp_path) as made:
+        made.stop()
+        made.config["rules"] = [made.rule("change"), made.rule("other", mode="rehearse")]
+        made.config["rules"][1]["when"] = {"labels": {"kind": "other"}}
+        made.config["rules"].reverse()
+        made.start()
+        made.post("QCHANGE1")
+        made.post("QOTHER01", kind="other")
+        eventually(lambda: {run.record.status for run in made.runs()} == {"done", "rehearsed"})
+    assert made.shop.said() == ["begin change", "end change"]
 
 
 def test_a_run_that_waits_goes_on_when_it_is_approved_elsewhere(tmp_path: Path) -> None:
