@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from runbook import wiring
 from runbook.alerts import SOURCES
 from runbook.model.serve_config import ServeConfig
 from runbook.serve.service import Doors
 
 
-def doors(_config: ServeConfig) -> Doors:
-    """Return what a configuration asks for."""
-    return Doors(sources=SOURCES)
+def doors(config: ServeConfig) -> Doors:
+    """Return what a configuration asks for.
+
+    Raises:
+        DoorError: when what was told of runs cannot be opened.
+    """
+    return Doors(
+        sources=SOURCES,
+        incidents=wiring.incident_reader(config),
+        teller=wiring.open_teller(config),
+    )
