@@ -11,8 +11,10 @@ import click
 from runbook.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runbook.model.document import Problem
     from runbook.model.serve_config import ServeConfig
-    from runbook.serve.checking import Checked
 
 
 @click.command("serve")
@@ -47,7 +49,7 @@ def command(
         return 0
     config, source = wiring.load_serve_config(given)
     config = _listening(config, address, port)
-    named = inventory or _beside(config.inventory, source)
+    named = wiring.serve_inventory(config, source, inventory)
     if only_check:
         return _check(config, source, named)
     return _serve(config, source, named)
@@ -65,42 +67,37 @@ def _listening(config: ServeConfig, address: str | None, port: int | None) -> Se
     return config.model_copy(update={"listen": config.listen.model_copy(update=changed)})
 
 
-def _beside(name: str | None, source: str) -> str | None:
-    """The configuration names its inventory as seen from itself."""
-    from pathlib import Path
-
-    return None if name is None else str(Path(source).absolute().parent / name)
-
-
 def _check(config: ServeConfig, source: str, inventory: str | None) -> int:
     from runbook import wiring
     from runbook.rendering.consoles import results
     from runbook.rendering.serve_rules import render
-    from runbook.serve.checking import check
+    from runbook.serve.checking import missing_secrets
 
     fleet = wiring.load_fleet(inventory)
-    checked = check(config, source, fleet)
+    _warn(wiring.check_serve_config(config, source, fleet))
     render(config, results())
-    _say(checked)
-    if checked.mistakes:
+    missing = list(missing_secrets(config))
+    for line in missing:
+        click.echo(f"error: {line}", err=True)
+    if missing:
         return 2
     hooks, rules = len(config.hooks), len(config.rules)
     click.echo(f"{source}: ok (hooks: {hooks}, rules: {rules}, inventory: {fleet.source})")
     return 0
 
 
-def _say(checked: Checked) -> None:
-    from runbook.rendering.safe import safe
+def _warn(doubts: Sequence[Problem]) -> None:
+    from runbook.model.errors import InvalidDocument
+    from runbook.rendering.errors import error_text
 
-    for kind, said in (("warning", checked.remarks), ("error", checked.mistakes)):
-        for line in said:
-            click.echo(f"{kind}: {safe(line)}", err=True)
+    if doubts:
+        click.echo(error_text(InvalidDocument(doubts), "warning"), err=True)
 
 
 def _serve(config: ServeConfig, source: str, inventory: str | None) -> int:
     from runbook import wiring
     from runbook.serve.checking import missing_secrets
-    from runbook.serve.joining import doors
+    from runbook.serve.joining import join
     from runbook.serve.log import Log
     from runbook.serve.service import serve
 
@@ -108,5 +105,5 @@ def _serve(config: ServeConfig, source: str, inventory: str | None) -> int:
     for missing in missing_secrets(config):
         # It may come yet, and is looked for whenever it is needed.
         log.say("secret missing", why=missing)
-    serve(config, source, inventory, doors(config), log)
+    serve(config, source, inventory, join, log)
     return 0

@@ -8,11 +8,11 @@ from runbook.model.serve_config import ServeConfig
 from runbook.serve.service import Doors
 
 
-def doors(config: ServeConfig) -> Doors:
-    """Return what a configuration asks for.
+def join(config: ServeConfig) -> Doors:
+    """Open what a configuration asks for.
 
     Raises:
-        DoorError: when what was told of runs cannot be opened.
+        DoorError: when what was told cannot be opened.
     """
     return Doors(
         sources=SOURCES,

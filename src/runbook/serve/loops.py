@@ -42,7 +42,8 @@ class Loop:
         """Have it end after the step that goes on; return whether it did in time."""
         self._stopping = True
         self._woken.set()
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _work(self) -> None:

@@ -64,32 +64,30 @@ def opened(
     """Open what `serve` works with, and close it after.
 
     Raises:
-        Locked: when another `serve` has this state directory.
         DoorError: when journal or inbox cannot be opened.
     """
-    with wiring.only_serve():
-        inbox = wiring.open_inbox(config)
-        journal = wiring.open_journal()
-        workers, locks = wiring.worker_processes(), wiring.run_locks()
-        context = Context(
-            config=config,
-            source=source,
-            load_fleet=lambda: wiring.load_fleet(inventory),
-            inbox=inbox,
-            journal=journal,
-            runs=LocalRuns(journal, locks, who=wiring.who(), start=workers.start),
-            secret=wiring.secret,
-            incidents=doors.incidents,
-        )
+    inbox = wiring.open_inbox(config)
+    journal = wiring.open_journal()
+    workers, locks = wiring.worker_processes(), wiring.run_locks()
+    context = Context(
+        config=config,
+        source=source,
+        load_fleet=lambda: wiring.load_fleet(inventory),
+        inbox=inbox,
+        journal=journal,
+        runs=LocalRuns(journal, locks, who=wiring.who(), start=workers.start),
+        secret=wiring.secret,
+        incidents=doors.incidents,
+    )
 
-        def at_work(run_id: str) -> bool:
-            return workers.at_work(run_id) or locks.alive(run_id)
+    def at_work(run_id: str) -> bool:
+        return workers.at_work(run_id) or locks.alive(run_id)
 
-        try:
-            yield context, OpenRuns(journal, at_work, start=workers.start)
-        finally:
-            inbox.close()
-            journal.close()
+    try:
+        yield context, OpenRuns(journal, at_work, start=workers.start)
+    finally:
+        inbox.close()
+        journal.close()
 
 
 class Service:
@@ -111,7 +109,7 @@ class Service:
             metrics=self.metrics,
         )
         self._supervisor = Supervisor(
-            open_runs, cancel=context.runs.cancel, log=log, metrics=self.metrics
+            open_runs, close=context.runs.close, log=log, metrics=self.metrics
         )
         self._loops = {
             "intake": Loop("intake", self._intake.step, log),
@@ -177,21 +175,30 @@ class Service:
 
     def _stop(self) -> None:
         self._intake.stopping = True
-        for loop in self._loops.values():
-            if loop.alive and not loop.stop(_STOP_S):
-                self._log.say("not waited for", loop=loop.name)
         self._incidents.close()
-        if self._doors.teller is not None:
+        hanging = [loop.name for loop in self._loops.values() if not loop.stop(_STOP_S)]
+        if hanging:
+            self._log.say("not waited for", loops=", ".join(hanging))
+        if self._doors.teller is not None and "tell" not in hanging:
             self._doors.teller.close()
         self._log.say("stopped")
 
 
-def serve(config: ServeConfig, source: str, inventory: str | None, doors: Doors, log: Log) -> None:
+def serve(
+    config: ServeConfig,
+    source: str,
+    inventory: str | None,
+    join: Callable[[ServeConfig], Doors],
+    log: Log,
+) -> None:
     """Open everything, listen, and serve until told to stop.
 
     Raises:
-        RunbookError: when it cannot begin.
+        Locked: when another `serve` has this state directory.
+        DoorError: when it cannot begin.
     """
-    with opened(config, source, inventory, doors) as (context, open_runs):
-        listener = bind(config.listen.address, config.listen.port)
-        Service(context, open_runs, doors, log).run(listener)
+    with wiring.only_serve():
+        doors = join(config)
+        with opened(config, source, inventory, doors) as (context, open_runs):
+            listener = bind(config.listen.address, config.listen.port)
+            Service(context, open_runs, doors, log).run(listener)

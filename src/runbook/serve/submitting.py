@@ -12,20 +12,13 @@ from runbook.model.ports import Request
 from runbook.serve.context import Context
 
 
-def playbook_of(name: str, config: str) -> str:
-    """Return a rule's playbook: a shipped one's name, or a path as seen from the configuration."""
-    if name in wiring.shipped_playbooks():
-        return name
-    return str((Path(config).absolute().parent / name).absolute())
-
-
 def submit(context: Context, run_id: str, wanted: Wanted, fleet: Fleet) -> None:
     """Plan and begin a run. The same id is the same run.
 
     Raises:
         RunbookError: when it cannot be planned, or cannot be kept.
     """
-    playbook = playbook_of(wanted.playbook, context.source)
+    playbook = wiring.serve_playbook(wanted.playbook, context.source)
     plan = make_plan(
         wiring.load_playbook(playbook),
         fleet=fleet,

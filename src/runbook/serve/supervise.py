@@ -21,7 +21,11 @@ _LOOK_S = 1.0
 #: kills it would do so for ever.
 _AGAIN = 3
 
-WHO = "serve"
+
+_WHY = {
+    "answered": "its question was answered",
+    "resting": "it has no process, and has changed nothing",
+}
 
 
 class Supervisor:
@@ -31,14 +35,14 @@ class Supervisor:
         self,
         runs: OpenRuns,
         *,
-        cancel: Callable[[str, str], None],
+        close: Callable[[str, str, str], None],
         log: Log,
         metrics: Metrics,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Prepare; `cancel` closes a run that has no process, in somebody's name."""
+        """Prepare; `close` ends a run that has no process: with which status, and why."""
         self._runs = runs
-        self._cancel = cancel
+        self._close = close
         self._log = log
         self._metrics = metrics
         self._now = now
@@ -67,18 +71,18 @@ class Supervisor:
         if run.standing == "asking":
             self._give_up_late(run.kept)
         elif run.standing in {"answered", "resting"}:
-            self._begin(run.kept)
+            self._begin(run, run.kept)
 
-    def _begin(self, kept: KeptRun) -> None:
+    def _begin(self, run: OpenRun, kept: KeptRun) -> None:
         run_id = kept.record.run_id
         before = max(self._begun[run_id], begun_since_rest(kept.events))
         if before > _AGAIN:
-            self._log.say("given up", run=run_id, why=f"its process died {before} times")
-            self._cancel(run_id, f"{WHO}: its process died {before} times")
+            why = f"its process died {before} times"
+            self._log.say("given up", run=run_id, why=why)
+            self._close(run_id, "interrupted", f"given up: {why}")
             return
         self._begun[run_id] += 1
-        if before:
-            self._log.say("begun again", run=run_id, why="its process died; nothing was changed")
+        self._log.say("taken up", run=run_id, why=_WHY[run.standing])
         self._runs.start(run_id)
 
     def _give_up_late(self, kept: KeptRun) -> None:
@@ -87,9 +91,9 @@ class Supervisor:
         until = _until(question, within_s)
         if question is None or until is None or self._now() <= until:
             return
-        waited = format_duration(until - float(question["at"]))
-        self._log.say("expired", run=kept.record.run_id, why=f"nobody answered within {waited}")
-        self._cancel(kept.record.run_id, f"{WHO}: nobody answered within {waited}")
+        why = f"nobody answered within {format_duration(until - float(question['at']))}"
+        self._log.say("expired", run=kept.record.run_id, why=why)
+        self._close(kept.record.run_id, "interrupted", f"given up: {why}")
 
     def _tell_left(self, left: tuple[str, ...]) -> None:
         for run_id in left:
