@@ -21,6 +21,7 @@ SLOW = (
     "adapters/test_postgres_ladder.py",
     "cli/test_diagnose_looks.py",
     "cli/test_runs_resume.py",
+    "cli/test_telling.py",
     "cli/test_watch_live.py",
     "drill/",
     "engine/test_decide_properties.py",
@@ -29,6 +30,7 @@ SLOW = (
     "findings/test_pooling_fitness.py",
     "steps/test_doctor_on_a_real_server.py",
     "steps/test_terminate_host.py",
+    "telling/test_once.py",
     "test_inventory_fuzz.py",
     "test_tutorial.py",
 )
