@@ -17,6 +17,7 @@ from runbook.model.errors import DoorError, InvalidDocument, Refused, UsageError
 
 if TYPE_CHECKING:
     from runbook.adapters.inbox import SqliteInbox
+    from runbook.adapters.pagerduty_events import PagerDutyEvents
     from runbook.adapters.run_locks import RunLocks
     from runbook.adapters.telling_store import TellingStore
     from runbook.adapters.worker_process import Workers
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from runbook.model.serve_config import ServeConfig
     from runbook.model.sessions import Snapshot
     from runbook.model.step import StepType
+    from runbook.model.telling import Sender
     from runbook.telling.teller import Teller
 
 _PACKAGE = Path(__file__).parent
@@ -790,6 +792,43 @@ def open_telling() -> TellingStore:
     from runbook.adapters.telling_store import TellingStore
 
     return TellingStore(state_directory() / "telling.db")
+
+
+def open_events(config: ServeConfig) -> PagerDutyEvents:
+    """Return PagerDuty's Events API, for alerts and change events of our own.
+
+    Raises:
+        UsageError: where the configuration has no routing key for it.
+    """
+    from runbook.adapters.pagerduty_events import PagerDutyEvents
+    from runbook.adapters.secrets import resolve
+
+    if config.pagerduty is None or config.pagerduty.routing_key is None:
+        raise UsageError(
+            "the configuration has no pagerduty.routing_key",
+            hint="add an Events API v2 integration to a service, and refer to its key there",
+        )
+    return PagerDutyEvents(config.pagerduty, resolve)
+
+
+def open_recipient(config: ServeConfig, name: str) -> Sender:
+    """Return what sends to a name of `notify`.
+
+    Raises:
+        UsageError: when there is none of that name.
+    """
+    from runbook.adapters.recipients import senders
+    from runbook.adapters.secrets import resolve
+    from runbook.model.document import nearest
+
+    if name not in config.notify:
+        near = nearest(name, list(config.notify))
+        known = f"did you mean {near!r}?" if near else f"there are: {', '.join(config.notify)}"
+        raise UsageError(
+            f"the configuration's `notify` has no {name!r}",
+            hint=known if config.notify else "it has no `notify` at all",
+        )
+    return senders(config, resolve)[name]
 
 
 def incident_reader(config: ServeConfig) -> IncidentReader | None:

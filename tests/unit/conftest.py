@@ -22,6 +22,7 @@ SLOW = (
     "cli/test_diagnose_looks.py",
     "cli/test_runs_resume.py",
     "cli/test_runs_work.py",
+    "cli/test_telling.py",
     "cli/test_watch_live.py",
     "drill/",
     "engine/test_decide_properties.py",
@@ -32,6 +33,7 @@ SLOW = (
     "serve/test_under_load.py",
     "steps/test_doctor_on_a_real_server.py",
     "steps/test_terminate_host.py",
+    "telling/test_once.py",
     "test_inventory_fuzz.py",
     "test_tutorial.py",
 )

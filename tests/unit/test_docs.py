@@ -104,6 +104,16 @@ def test_a_complete_example_is_valid(block: Block, tmp_path: Path) -> None:
         load_fleet(str(file))
 
 
+PIECES = [b for b in BLOCKS if b.page.startswith("alerts") and b.language == "yaml"]
+
+
+@pytest.mark.parametrize("block", [b for b in PIECES if "hooks:" in b.text], ids=str)
+def test_a_piece_of_a_serve_configuration_is_valid(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(f"version: 1\n{block.text.removeprefix('version: 1')}", encoding="utf-8")
+    load_serve_config(str(file))
+
+
 def test_the_example_inventory_is_valid() -> None:
     load_fleet(str(ROOT / "inventory.example.yaml"))
 

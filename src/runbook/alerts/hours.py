@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from runbook.model.serve_config import Hours
@@ -20,7 +20,9 @@ def within(hours: Hours, at: float) -> bool:
         ZoneInfoNotFoundError: for a time zone that this machine does not know; the configuration
             was checked for that.
     """
-    local = datetime.fromtimestamp(at, ZoneInfo(hours.timezone))
+    # A machine without a database of time zones knows this one all the same.
+    zone = UTC if hours.timezone == "UTC" else ZoneInfo(hours.timezone)
+    local = datetime.fromtimestamp(at, zone)
     time, begins, ends = local.strftime("%H:%M"), hours.after, hours.to
     today = _DAYS[local.weekday()]
     yesterday = _DAYS[(local - timedelta(days=1)).weekday()]

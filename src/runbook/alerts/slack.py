@@ -105,7 +105,7 @@ def _interaction(payload: Mapping[str, Any]) -> Reading:
     if payload.get("type") != "block_actions":
         return Reading()
     actions = contents.objects(payload.get("actions"), _MOST_FIELDS, "actions")
-    ours = [one for one in actions if one.get("action_id") in set(ANSWERS)]
+    ours = [one for one in actions if one.get("action_id") in tuple(ANSWERS)]
     if len(ours) > 1:
         raise Rejected(400, "two answers at once")
     return Reading(answer=_answer(payload, ours[0])) if ours else Reading()

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runbook.cli import options
+from runbook.cli import options, telling
 
 if TYPE_CHECKING:
+    from runbook.cli.telling import Telling
     from runbook.model.diagnosis import Diagnosis
     from runbook.model.errors import RunbookError
     from runbook.model.fleet import Fleet
@@ -40,7 +41,16 @@ _INTERVAL = "2s"
 @click.option("--check", is_flag=True, help="Answer as a monitoring plugin: one line, exit 0 to 3.")
 @click.option("--warning", default=80, show_default=True, help="--check: warn at this % of slots.")
 @click.option("--critical", default=90, show_default=True, help="--check: critical at this %.")
+@click.option("--alert", is_flag=True, help="--check: tell PagerDuty by itself, when it changes.")
+@click.option(
+    "--alert-on",
+    type=click.Choice(["critical", "warning"]),
+    default="critical",
+    show_default=True,
+    help="--alert: from where on it is triggered.",
+)
 @options.incident
+@telling.options
 @click.pass_context
 def command(
     context: click.Context,
@@ -57,7 +67,11 @@ def command(
     check: bool,
     warning: int,
     critical: int,
+    alert: bool,
+    alert_on: str,
     incident: str | None,
+    pd_incident: str | None,
+    config: str | None,
 ) -> int:
     """Say why the database TARGET is out of connections: the cause, the owners, the evidence.
 
@@ -76,31 +90,49 @@ def command(
 
         return go_on(str(target), inventory, _interval(interval), policy)
     keeper = _Keeper(save, force=force)
-    try:
-        if replay is not None:
-            diagnosis = _replayed(replay, target, policy)
+    diagnosis: Diagnosis | None = None
+    with telling.telling(pd_incident, None if alert else config) as told:
+        try:
+            if replay is not None:
+                diagnosis = _replayed(replay, target, policy)
+            else:
+                diagnosis = diagnose(
+                    keeper.fleet(inventory),
+                    str(target),
+                    incident or pd_incident,
+                    journal=not check,
+                    hosts=not (no_hosts or check),
+                    idle_in_transaction=idle_in_transaction,
+                    judge=keeper.judge,
+                    told=told,
+                )
+        except RunbookError as error:
+            if not check:
+                raise
+            line, code = from_error(target or str(replay), error)
         else:
-            diagnosis = diagnose(
-                keeper.fleet(inventory),
-                str(target),
-                incident,
-                journal=not check,
-                hosts=not (no_hosts or check),
-                idle_in_transaction=idle_in_transaction,
-                judge=keeper.judge,
-            )
-    except RunbookError as error:
-        if not check:
-            raise
-        line, code = from_error(target or str(replay), error)
-        click.echo(line)
-        return code
-    if check:
-        line, code = plugin(diagnosis, warning=warning, critical=critical)
-        click.echo(line)
-        return code
+            if not check:
+                return _shown(diagnosis, keeper, output_format, err=save == "-")
+            line, code = plugin(diagnosis, warning=warning, critical=critical)
+    if alert:
+        from runbook.cli.diagnose_alert import told as alerted
+
+        line = alerted(
+            line,
+            code,
+            target=str(target),
+            fleet=keeper.read,
+            diagnosis=diagnosis,
+            config=config,
+            warnings=alert_on == "warning",
+        )
+    click.echo(line)
+    return code
+
+
+def _shown(diagnosis: Diagnosis, keeper: _Keeper, output_format: str, *, err: bool) -> int:
     try:
-        show(diagnosis, output_format, err=save == "-")
+        show(diagnosis, output_format, err=err)
     finally:
         # A disk that is full must not cost the answer, nor a reader that has gone the capture.
         keeper.keep()
@@ -109,12 +141,13 @@ def command(
 
 #: What does not go together: with the first, none of the others.
 _ALONE = {
-    "replay": ("inventory", "no_hosts", "save", "watch", "incident"),
-    "watch": ("check", "save", "output_format", "incident"),
+    "replay": ("inventory", "no_hosts", "save", "watch", "incident", "pd_incident", "alert"),
+    "watch": ("check", "save", "output_format", "incident", "pd_incident"),
     "save": ("check",),
+    "check": ("pd_incident",),
 }
 #: What needs another: the second, without which the first says nothing.
-_NEEDS = {"force": "save", "interval": "watch"}
+_NEEDS = {"force": "save", "interval": "watch", "alert": "check", "alert_on": "alert"}
 
 
 def _fitting(context: click.Context) -> None:
@@ -179,7 +212,7 @@ class _Keeper:
         from runbook.doors import KeepingJudge
 
         self._name = name
-        self._fleet: Fleet | None = None
+        self.read: Fleet | None = None
         self.judge = KeepingJudge()
         if name is not None:
             wiring.check_capture(name, force=force)
@@ -188,8 +221,8 @@ class _Keeper:
         """Return the inventory, of which an excerpt is kept."""
         from runbook import wiring
 
-        self._fleet = wiring.load_fleet(inventory)
-        return self._fleet
+        self.read = wiring.load_fleet(inventory)
+        return self.read
 
     def keep(self) -> None:
         """Write the capture.
@@ -199,9 +232,9 @@ class _Keeper:
         """
         from runbook import wiring
 
-        if self._name is None or self._fleet is None or self.judge.seen is None:
+        if self._name is None or self.read is None or self.judge.seen is None:
             return
-        wiring.save_capture(self._name, self.judge.seen, self._fleet)
+        wiring.save_capture(self._name, self.judge.seen, self.read)
         if self._name != "-":
             click.echo(f"saved to {self._name}", err=True)
 
@@ -229,6 +262,7 @@ def diagnose(
     hosts: bool = True,
     idle_in_transaction: str | None = None,
     judge: Judge | None = None,
+    told: Telling | None = None,
 ) -> Diagnosis:
     """Run the shipped playbook and return its diagnosis, compared with the last one in the journal.
 
@@ -249,6 +283,7 @@ def diagnose(
         quiet=True,
         journal=journal,
         judge=judge,
+        told=told,
     )
     outcome = run_playbook(request, fleet)
     result = outcome.steps[0].result

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runbook.cli import options
+from runbook.cli import options, telling
 
 if TYPE_CHECKING:
     from runbook.cli.running import Request
@@ -38,6 +38,7 @@ REMEDIES = {
 @options.dry_run
 @options.yes
 @options.incident
+@telling.options
 @options.steal_lock
 @options.output("text", "json")
 def command(
@@ -54,6 +55,8 @@ def command(
     dry_run: bool,
     yes: bool,
     incident: str | None,
+    pd_incident: str | None,
+    config: str | None,
     steal_lock: bool,
     output_format: str,
 ) -> int:
@@ -71,29 +74,30 @@ def command(
         )
     if service and not rolling_restart:
         raise click.UsageError("--service goes with --rolling-restart")
-    fleet = wiring.load_fleet(inventory)
-    request = Request(
-        playbook="",
-        target=target,
-        params=options.parse_parameters(params),
-        limit=limit,
-        tags=tags,
-        skip_tags=skip_tags,
-        rehearsal=dry_run,
-        yes=yes,
-        incident=incident,
-        steal_lock=steal_lock,
-    )
-    if rolling_restart:
-        return _run(
-            request, fleet, "rolling-restart", _service(fleet, target, service), output_format
-        )
-    if target is None:
+    if target is None and not rolling_restart:
         raise click.UsageError("name the database: runbook remediate TARGET")
-    if terminate_idle or terminate_blocker:
-        name = "terminate-idle" if terminate_idle else "terminate-blocker"
-        return _run(request, fleet, name, target, output_format)
-    return _propose(request, fleet, target, output_format)
+    fleet = wiring.load_fleet(inventory)
+    with telling.telling(pd_incident, config) as told:
+        request = Request(
+            playbook="",
+            target=target,
+            params=options.parse_parameters(params),
+            limit=limit,
+            tags=tags,
+            skip_tags=skip_tags,
+            rehearsal=dry_run,
+            yes=yes,
+            incident=incident or pd_incident,
+            told=told,
+            steal_lock=steal_lock,
+        )
+        if rolling_restart:
+            of = _service(fleet, target, service)
+            return _run(request, fleet, "rolling-restart", of, output_format)
+        if terminate_idle or terminate_blocker:
+            name = "terminate-idle" if terminate_idle else "terminate-blocker"
+            return _run(request, fleet, name, str(target), output_format)
+        return _propose(request, fleet, str(target), output_format)
 
 
 def _run(request: Request, fleet: Fleet, playbook: str, target: str, output_format: str) -> int:
@@ -113,7 +117,7 @@ def _propose(request: Request, fleet: Fleet, target: str, output_format: str) ->
     from runbook.rendering.consoles import notes
     from runbook.rendering.diagnosis_text import render
 
-    diagnosis = diagnose(fleet, target, request.incident)
+    diagnosis = diagnose(fleet, target, request.incident, told=request.told)
     render(diagnosis, notes())
     remedies = (remedy_of(f.command) for f in (diagnosis.finding, *diagnosis.also))
     remedy = next((remedy for remedy in remedies if remedy is not None), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from runbook.cli import options
+from runbook.cli import options, telling
 
 
 @click.command("run")
@@ -18,6 +18,7 @@ from runbook.cli import options
 @options.dry_run
 @options.yes
 @options.incident
+@telling.options
 @options.steal_lock
 @options.output("text", "json")
 def command(
@@ -31,6 +32,8 @@ def command(
     dry_run: bool,
     yes: bool,
     incident: str | None,
+    pd_incident: str | None,
+    config: str | None,
     steal_lock: bool,
     output_format: str,
 ) -> int:
@@ -41,8 +44,8 @@ def command(
 
     given = options.parse_parameters(params)
     fleet = wiring.load_fleet(inventory)
-    outcome = run_playbook(
-        Request(
+    with telling.telling(pd_incident, config) as told:
+        request = Request(
             playbook=playbook,
             target=target,
             params=given,
@@ -51,10 +54,10 @@ def command(
             skip_tags=skip_tags,
             rehearsal=dry_run,
             yes=yes,
-            incident=incident,
+            incident=incident or pd_incident,
+            told=told,
             steal_lock=steal_lock,
-        ),
-        fleet,
-    )
-    present(outcome, output_format)
+        )
+        outcome = run_playbook(request, fleet)
+        present(outcome, output_format)
     return exit_code(outcome)

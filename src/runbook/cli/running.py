@@ -17,6 +17,7 @@ from runbook.rendering.consoles import notes
 from runbook.rendering.errors import error_text
 
 if TYPE_CHECKING:
+    from runbook.cli.telling import Telling
     from runbook.engine.executor import LocalExecutor, RunOutcome
     from runbook.engine.flights import Flight
     from runbook.model.fleet import Fleet
@@ -64,6 +65,8 @@ class Request:
     quiet: bool = False
     #: Keep a record of the run; a check that runs every minute keeps none.
     journal: bool = True
+    #: Tells the outside of the run, beside it; None: nobody is told.
+    told: Telling | None = None
     #: Who judges, when it is somebody else than usual: one who keeps what was seen.
     judge: Judge | None = None
 
@@ -141,6 +144,8 @@ def run_plan(
             signals.executor = run.executor
             if run.unjournaled is not None:
                 _warn(run.unjournaled)
+            elif request.told is not None:
+                request.told.begin(run.run_id)
             outcome = _go(run, plan, taken_up)
     for complaint in run.executor.complaints.values():
         _warn(complaint)
@@ -172,6 +177,7 @@ def _asked(request: Request, fleet: Fleet) -> Asked:
         tags=tuple(request.tags),
         skip_tags=tuple(request.skip_tags),
         incident=request.incident,
+        tell=request.told.tell if request.told is not None else None,
     )
 
 

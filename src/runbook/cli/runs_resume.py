@@ -11,6 +11,7 @@ import click
 
 from runbook.cli import options
 from runbook.cli.runs_find import alive, damage_told, find_run, open_runs, standing
+from runbook.cli.telling import telling_again
 from runbook.model.document import visible
 from runbook.model.errors import (
     DoorError,
@@ -69,7 +70,9 @@ def resume(
     if only_show:
         return 0
     _ask(kept, yes=yes)
-    return _go_on(kept, planned, done, again, output_format)
+    with telling_again(kept.request.tell if kept.request is not None else None) as told:
+        planned = replace(planned, request=replace(planned.request, told=told))
+        return _go_on(kept, planned, done, again, output_format)
 
 
 @click.command("work", hidden=True)
@@ -87,6 +90,7 @@ def work(run_id: str) -> int:
     _check_sound(journal, kept)
     journal.close()
     try:
+        # Who has begun this process tells of it as well.
         return _go_on(kept, _planned_anew(kept, yes=False), (), (), "json")
     except RunbookError as error:
         with suppress(DoorError):  # then the journal is what went wrong

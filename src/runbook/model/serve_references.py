@@ -127,10 +127,13 @@ def _approver(
 
 def _zone(name: str, path: DocumentPath, document: Document) -> Iterator[Problem]:
     try:
-        ZoneInfo(name)
+        if name != "UTC":
+            ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        near = nearest(name, available_timezones())
+        known = available_timezones()
+        near = nearest(name, known)
         hint = f"did you mean {near!r}?" if near else "as in Europe/Vienna, or UTC"
+        hint = hint if known else "this machine has none: install the package tzdata"
         yield problem_at(document, path, f"there is no time zone named {name!r:.60}", hint)
 
 

@@ -57,6 +57,20 @@ def _message(
     }
 
 
+def notice(id_: str, summary: str, source: str) -> dict[str, Any]:
+    """Return a message that is about no run: what `runbook notify --to` sends."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "id": f"notice/{id_}",
+        "event": "notice",
+        "headline": summary,
+        "text": f"{summary}\nFrom {plain(source)}.",
+        "run": None,
+        "question": None,
+        "link": None,
+    }
+
+
 def _run(case: Case) -> dict[str, Any]:
     record = case.history.record
     request = case.history.request

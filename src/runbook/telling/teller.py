@@ -7,9 +7,9 @@ is made, so that whoever comes after a crash looks whether it had arrived.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,17 +74,26 @@ class Teller:
         self._known = _Known()
         #: Until when a recipient that is down is left alone, by the ports' `now`.
         self._resting: dict[str, float] = {}
+        self._at_once = False
 
-    def step(self, run_ids: Sequence[str] | None = None, *, within_s: float = 20.0) -> float:
+    def step(
+        self,
+        run_ids: Sequence[str] | None = None,
+        *,
+        within_s: float = 20.0,
+        at_once: bool = False,
+    ) -> float:
         """Look at runs (None: all of the last days), tell what is due; return when to come again.
 
-        Seconds. Recipients are told side by side: one that hangs keeps no other waiting. Never
-        longer than `within_s`, but for what an operating system takes to give up.
+        Seconds. Recipients are told side by side: one that hangs keeps no other waiting. No
+        attempt goes on for longer than `within_s`. With `at_once` nothing waits for the time of
+        its next attempt: somebody stands there and asks for it.
 
         Raises:
             DoorError: when the journal or the store cannot be read.
         """
         deadline = self._ports.clock() + within_s
+        self._at_once = at_once
         runs = self._runs(self._recent() if run_ids is None else run_ids)
         unsettled = self._tell_all(self._by_recipient(runs), deadline)
         for record in (run.history.record for run in runs):
@@ -97,6 +106,18 @@ class Teller:
     def pending(self) -> int:
         """Return how many things are due still."""
         return len(self._ports.store.pending())
+
+    def left(self) -> Sequence[Told]:
+        """Return what is due still, the oldest first."""
+        return self._ports.store.pending()
+
+    def told_of(self, run_id: str, recipient: str) -> Sequence[Told]:
+        """Return what one recipient was, or is to be, told of a run, in order."""
+        return tuple(self._ports.store.of(run_id, recipient).values())
+
+    def is_down(self, recipient: str) -> bool:
+        """Whether a recipient is left alone for now, because it did not answer."""
+        return self._resting.get(recipient, 0.0) > self._ports.now()
 
     def close(self) -> None:
         """Let go of the recipients and the files."""
@@ -147,12 +168,27 @@ class Teller:
         """Tell each recipient in a thread of its own; return the runs of which more is due."""
         if not work:
             return set()
-        with ThreadPoolExecutor(max_workers=len(work), thread_name_prefix="tell") as pool:
-            told = [
-                pool.submit(self._tell_recipient, name, runs, deadline)
-                for name, runs in work.items()
-            ]
-        return set().union(*(future.result() for future in told))
+        unsettled: set[str] = set()
+        troubles: list[Exception] = []
+
+        def work_on(name: str, runs: list[_Run]) -> None:
+            try:
+                unsettled.update(self._tell_recipient(name, runs, deadline))
+            except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+                troubles.append(error)
+
+        # Daemons: a process that ends does not wait for a recipient that hangs.
+        threads = [
+            threading.Thread(target=work_on, args=each, name=f"tell {each[0]}", daemon=True)
+            for each in work.items()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for trouble in troubles:
+            raise trouble
+        return unsettled
 
     def _tell_recipient(self, name: str, runs: list[_Run], deadline: float) -> set[str]:
         unsettled: set[str] = set()
@@ -175,15 +211,16 @@ class Teller:
         for told in due(run.history, run.tell, kept, self._ports.links, now, recipient=name):
             store.keep(told)
         for told in store.of(run_id, name).values():
-            if told.state == "due" and told.next_at <= now and not self._attempt(told, deadline):
+            its_time = self._at_once or told.next_at <= now
+            if told.state == "due" and its_time and not self._attempt(told, deadline):
                 break
         return any(told.state == "due" for told in store.of(run_id, name).values())
 
     def _attempt(self, told: Told, deadline: float) -> bool:
         """Try to tell one thing; return whether the next one may be tried."""
-        ports, now = self._ports, self._ports.now()
+        ports = self._ports
         left = deadline - ports.clock()
-        if left <= 0 or self._resting.get(told.recipient, 0.0) > now:
+        if left <= 0 or (self.is_down(told.recipient) and not self._at_once):
             return False
         # On disk before it is made: whoever comes after a crash looks whether it has arrived.
         ports.store.keep(replace(told, attempts=told.attempts + 1, why=""))
