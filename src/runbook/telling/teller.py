@@ -95,6 +95,10 @@ class Teller:
         """Return what is due still, the oldest first."""
         return self._ports.store.pending()
 
+    def given_up(self) -> Sequence[Told]:
+        """Return what was tried in vain and is tried no more, the newest first."""
+        return [told for told in self._ports.store.given_up() if told.attempts]
+
     def told_of(self, run_id: str, recipient: str) -> Sequence[Told]:
         """Return what one recipient was, or is to be, told of a run, in order."""
         return tuple(self._ports.store.of(run_id, recipient).values())
