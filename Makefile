@@ -1,11 +1,11 @@
 # One target a task; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit test crash bench scenarios docs lab clean fuzz
+.PHONY: help demo check unit test crash bench scenarios docs lab clean fuzz fuzz-alerts
 
 BIN := .venv/bin
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## a real saturated PostgreSQL, diagnosed and healed in front of you
 	@tools/venv.sh drill
@@ -43,6 +43,10 @@ bench: ## speed and memory against peers and floors, written to bench/results/
 fuzz: ## 100,000 broken playbooks through the reader: an error or a plan, never a traceback
 	@tools/venv.sh drill,dev
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --inputs 100000
+
+fuzz-alerts: ## 100,000 spoiled requests through the alert sources and the rules
+	@tools/venv.sh drill,dev
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.alerts --inputs 100000
 
 docs: ## docs/causes.md, made of the findings' own words
 	@tools/venv.sh drill,dev

@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from runbook.model.errors import DoorError, InvalidDocument, Refused, UsageError
 
 if TYPE_CHECKING:
+    from runbook.adapters.inbox import SqliteInbox
     from runbook.adapters.pagerduty_events import PagerDutyEvents
     from runbook.adapters.run_locks import RunLocks
     from runbook.adapters.telling_store import TellingStore
+    from runbook.adapters.worker_process import Workers
     from runbook.engine.executor import Confirmer, LocalExecutor
     from runbook.engine.local_runs import LocalRuns
     from runbook.engine.perform import Performer
@@ -26,10 +28,11 @@ if TYPE_CHECKING:
     from runbook.engine.reading import Playbook
     from runbook.model.ansible_convert import Imported
     from runbook.model.diagnosis import Diagnosis
-    from runbook.model.document import Document
+    from runbook.model.document import Document, Problem
     from runbook.model.events import Event
     from runbook.model.fleet import Fleet
     from runbook.model.intake import IncidentReader
+    from runbook.model.inventory import Secret
     from runbook.model.leaks import LeakPolicy
     from runbook.model.plan import Plan, Result, Task
     from runbook.model.pool_facts import PoolFacts
@@ -181,11 +184,56 @@ def load_serve_config(given: str | None) -> tuple[ServeConfig, str]:
         InvalidDocument: with all of its problems.
     """
     from runbook.adapters.yaml_reader import read_document
-    from runbook.model.serve_config import ServeConfig
-    from runbook.model.validation import validate
 
     path = find_serve_config(given)
-    return validate(ServeConfig, read_document(path)), str(path)
+    return _serve_config(read_document(path)), str(path)
+
+
+def _serve_config(document: Document) -> ServeConfig:
+    from runbook.model.serve_config import ServeConfig
+    from runbook.model.serve_references import check_serve_references
+    from runbook.model.validation import validate
+
+    return check_serve_references(validate(ServeConfig, document), document)
+
+
+def check_serve_config(config: ServeConfig, source: str, fleet: Fleet) -> tuple[Problem, ...]:
+    """Check that each rule's run can be planned with this inventory; return what is doubtful.
+
+    `source` is the configuration file; it is read again, for the places of what is told.
+
+    Raises:
+        InvalidDocument: with each playbook, target and parameter that leads nowhere.
+    """
+    from runbook.adapters.yaml_reader import read_document
+    from runbook.engine.serve_check import check_rules
+    from runbook.model.serve_warnings import serve_warnings
+
+    document = read_document(Path(source))
+    problems = check_rules(
+        config, document, fleet, lambda name: load_playbook(serve_playbook(name, source))
+    )
+    if problems:
+        raise InvalidDocument(problems)
+    return serve_warnings(config, document)
+
+
+def serve_playbook(name: str, source: str) -> str:
+    """Return what leads to a rule's playbook: its shipped name, or a path from the configuration.
+
+    The path is absolute: it is what a run keeps, to be resumed from anywhere.
+    """
+    path = Path(name)
+    if path.name == name and path.suffix not in {".yaml", ".yml"}:
+        return name  # a shipped one, or a mistake that is told with the nearest of them
+    return str(Path(source).absolute().parent / name)
+
+
+def serve_inventory(config: ServeConfig, source: str, given: str | None) -> str | None:
+    """Return the inventory for `load_fleet`: -i, else the configuration's, a path from its file."""
+    if given is not None or config.inventory is None:
+        return given
+    return str(Path(source).absolute().parent / config.inventory)
 
 
 def import_ansible(given: str) -> Imported:
@@ -431,11 +479,17 @@ def run_locks() -> RunLocks:
 
 def local_runs(journal: Journal, *, workers: bool = False) -> LocalRuns:
     """Return the executor port on this machine; `workers` start by themselves, as in a service."""
-    from runbook.adapters.worker_process import Workers
     from runbook.engine.local_runs import LocalRuns
 
-    start = Workers(state_directory() / "workers.log").start if workers else None
+    start = worker_processes().start if workers else None
     return LocalRuns(journal, run_locks(), who=who(), start=start)
+
+
+def worker_processes() -> Workers:
+    """Return what starts the processes of runs."""
+    from runbook.adapters.worker_process import Workers
+
+    return Workers(state_directory() / "workers.log")
 
 
 def run_without_end(plan: Plan) -> RunRecord | None:
@@ -521,7 +575,14 @@ def open_run(
             _performer(plan, fleet, run_id, judge), incident, steal=steal_lock
         )
         executor = _executor(
-            performer, journal, kept, watchers, confirmer, incident, steal_lock=steal_lock
+            performer,
+            journal,
+            kept,
+            watchers,
+            confirmer,
+            incident,
+            steal_lock=steal_lock,
+            request=taken_up.request if taken_up is not None else request,
         )
         events = _events(journal, taken_up)
         try:
@@ -592,6 +653,7 @@ def _executor(  # noqa: PLR0917
     incident: str | None,
     *,
     steal_lock: bool,
+    request: Request | None,
 ) -> LocalExecutor:
     from runbook.adapters.locks import FileLocks
     from runbook.engine.executor import LocalExecutor
@@ -609,6 +671,7 @@ def _executor(  # noqa: PLR0917
         ),
         confirmer=confirmer,
         mailbox=journal,
+        request=request,
     )
 
 
@@ -628,7 +691,7 @@ class _StatusKeeper:
     def notice(self, event: Any) -> None:
         if event.kind == "finished":
             self.status = event.data["status"]
-        elif event.kind == "resumed":
+        elif event.kind in {"planned", "resumed"}:
             self.status = "unknown"
 
 
@@ -934,3 +997,45 @@ def open_looks(fleet: Fleet, target: str, policy: LeakPolicy) -> Looks:
         timeout_s=60.0,
     )
     return Looks(performer, task)
+
+
+# ---- alerts ----------------------------------------------------------------------------------
+
+
+def only_serve() -> AbstractContextManager[None]:
+    """Return the lock that one `serve` has on this state directory.
+
+    Raises (when entered):
+        Locked: when another process has it.
+        DoorError: when it cannot be taken.
+    """
+    from runbook.adapters.serving_lock import only_one
+
+    return only_one(state_directory() / "serve.lock")
+
+
+def open_inbox(config: ServeConfig) -> SqliteInbox:
+    """Open the events that were accepted on this machine.
+
+    Raises:
+        DoorError: when it cannot be opened.
+    """
+    from runbook.adapters.inbox import SqliteInbox
+
+    return SqliteInbox(state_directory() / "serve.db", limit=config.limits.queue)
+
+
+def secret(reference: Secret) -> str:
+    """Follow a reference to its value, anew each time.
+
+    Raises:
+        SecretMissing: when it leads nowhere.
+    """
+    from runbook.adapters.secrets import resolve
+
+    return resolve(reference)
+
+
+def without_secrets(text: str) -> str:
+    """Mask the secrets that this process has used, and what looks like one."""
+    return _without_secrets(text)

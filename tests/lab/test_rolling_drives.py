@@ -121,15 +121,16 @@ def test_a_rehearsal_looks_at_everything_and_restarts_nothing(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("way", "says"),
     [
-        ("crash_loop", "crash loop"),
-        ("dies_at_once", "did not come back"),
-        ("deaf", "health gate did not pass"),
-        ("hanging_start", "exited with 1"),
-        ("missing_binary", "missing or cannot be executed"),
-        ("failed_condition", "Condition"),
+        ("crash_loop", {"crash loop"}),
+        # It lives for a moment: on a busy host the first look may find it already dead, or not yet.
+        ("dies_at_once", {"did not come back", "did not stay"}),
+        ("deaf", {"health gate did not pass"}),
+        ("hanging_start", {"exited with 1"}),
+        ("missing_binary", {"missing or cannot be executed"}),
+        ("failed_condition", {"Condition"}),
     ],
 )
-def test_what_systemctl_may_call_a_success(lab: Lab, way: str, says: str) -> None:
+def test_what_systemctl_may_call_a_success(lab: Lab, way: str, says: set[str]) -> None:
     host = first(lab)
     with rig(lab) as made:
         looked = made.phase("preflight", host.name)
@@ -137,7 +138,7 @@ def test_what_systemctl_may_call_a_success(lab: Lab, way: str, says: str) -> Non
         lab.spoil(host, way)
         result = made.phase("restart", host.name, prepared=looked.data)
     assert result.status == "failed"
-    assert says in result.summary
+    assert any(each in result.summary for each in says), result.summary
     assert any("journalctl" in line for line in result.by_hand)
 
 

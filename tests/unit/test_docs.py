@@ -27,9 +27,16 @@ from runbook.model.playbook import (
     TargetSpec,
 )
 from runbook.model.playbook_test import PlaybookTest
+from runbook.model.serve_config import ServeConfig
 from runbook.model.validation import validate
 from runbook.steps import STEPS
-from runbook.wiring import load_fleet, load_playbook
+from runbook.wiring import (
+    check_serve_config,
+    load_fleet,
+    load_playbook,
+    load_serve_config,
+    serve_inventory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,12 +96,39 @@ def test_a_complete_example_is_valid(block: Block, tmp_path: Path) -> None:
         load_playbook(str(file))
     elif "\ncases:" in block.text:
         validate(PlaybookTest, read_document(file, kind="playbook"))
+    elif "\nhooks:" in block.text:
+        config, source = load_serve_config(str(file))
+        fleet = load_fleet(str(ROOT / "inventory.example.yaml"))
+        assert check_serve_config(config, source, fleet) == ()
     else:
         load_fleet(str(file))
 
 
+PIECES = [b for b in BLOCKS if b.page.startswith("alerts") and b.language == "yaml"]
+
+
+@pytest.mark.parametrize("block", [b for b in PIECES if "hooks:" in b.text], ids=str)
+def test_a_piece_of_a_serve_configuration_is_valid(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(f"version: 1\n{block.text.removeprefix('version: 1')}", encoding="utf-8")
+    load_serve_config(str(file))
+
+
 def test_the_example_inventory_is_valid() -> None:
     load_fleet(str(ROOT / "inventory.example.yaml"))
+
+
+def test_the_example_of_serve_is_valid_and_nothing_in_it_is_doubtful() -> None:
+    config, source = load_serve_config(str(ROOT / "serve.example.yaml"))
+    fleet = load_fleet(serve_inventory(config, source, None))
+    assert check_serve_config(config, source, fleet) == ()
+
+
+def test_the_example_of_serve_has_every_key() -> None:
+    text = (ROOT / "serve.example.yaml").read_text(encoding="utf-8")
+    models = _reachable(ServeConfig) - {inventory_model.Secret}
+    keys = {field.alias or key for m in models for key, field in m.model_fields.items()}
+    assert {key for key in keys if not re.search(rf"\b{key}:", text)} == set()
 
 
 # ---- command lines -------------------------------------------------------------------------

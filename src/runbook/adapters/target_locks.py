@@ -119,7 +119,7 @@ class RemoteLocks:
             return
         host, lock = self._where(kind, name)
         with self._lock:
-            place = self._places.setdefault((host or name, lock), _Place())
+            place = self._places.setdefault((self._machine(host or name), lock), _Place())
         held = self._enter(place, lambda: self._take(kind, name, host, lock, owner))
         try:
             yield held
@@ -204,6 +204,11 @@ class RemoteLocks:
         database = self._fleet.database(name)
         port = database.local.port if database.local else database.connect.port
         return database.host, f"postgresql-{port}"
+
+    def _machine(self, host: str) -> str:
+        """Return what is one machine: all hosts without a connection are this one."""
+        known = host in self._fleet.inventory.hosts and self._fleet.host(host).local
+        return "" if known else host
 
     def _take(self, kind: str, name: str, host: str | None, lock: str, owner: str) -> _Held:
         note, what = self._note(owner), f"{kind} {name}"

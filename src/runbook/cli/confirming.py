@@ -31,16 +31,24 @@ class Confirmer:
         self, asked: Confirm, plan: Plan, results: Mapping[str, Result]
     ) -> tuple[bool | None, str]:
         """Show what would be touched and ask; None when nobody is here."""
+        from runbook.engine.resume import may_answer
+
         try:
             self._pause()
             _show(asked, plan, results)
         except (OSError, SystemExit):
             return False, "nobody: what would be done could not be shown"
-        if self._yes and asked.kind != "approval":
+        ours = may_answer(asked.by, wiring.who())
+        if self._yes and ours and asked.kind != "approval":
             notes().print(f"Confirmed by --yes (confirmation {asked.hash}).", highlight=False)
             return True, f"{wiring.who()} (--yes)"
         if not sys.stdin.isatty():
             return None, NOBODY
+        if not ours:
+            # What is somebody else's to answer waits for them.
+            what = visible(asked.prompt) or "This"
+            notes().print(f"\n{what} It is for {visible(' or '.join(asked.by))} to approve.")
+            return None, wiring.who()
         self.asking.set()
         try:
             return _answer(asked, plan), wiring.who()
@@ -64,16 +72,11 @@ def _answer(asked: Confirm, plan: Plan) -> bool | None:
     prompt = visible(asked.prompt)
     if asked.kind == "step":
         return _yes_or_no(f"\n{prompt} Go ahead? [y/N] ")
-    return _approval(asked, prompt)
+    return _approval(prompt)
 
 
-def _approval(asked: Confirm, prompt: str) -> bool | None:
-    """An approval is often somebody else's: not to answer is to wait for them."""
-    from runbook.engine.resume import may_answer
-
-    if not may_answer(asked.by, wiring.who()):
-        notes().print(f"\n{prompt} It is for {' or '.join(asked.by)} to approve.")
-        return None
+def _approval(prompt: str) -> bool | None:
+    """Not to answer is to leave it to somebody else."""
     answer = _read(f"\n{prompt} Approve? [y]es, [n]o, anything else: later ")
     return {"y": True, "yes": True, "n": False, "no": False}.get(answer or "")
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "pgbouncer": "Look through PgBouncers; put one before a database, or take it away.",
     "inventory": "List, show, validate the inventory.",
     "runs": "List and show what was run on this machine.",
+    "serve": "Alerts in, runs out: PagerDuty, Alertmanager, Slack; and a page to watch them.",
     "notify": "Tell PagerDuty, a chat or a webhook something; or what was not told yet.",
     "drill": "A throwaway saturated database to practise on.",
 }

@@ -153,7 +153,9 @@ def run_plan(
 
 
 def _go(run: wiring.Run, plan: Plan, taken_up: TakenUp | None) -> RunOutcome:
-    if taken_up is None:
+    from runbook.engine.resume import never_begun
+
+    if taken_up is None or plan.rehearsal or never_begun(run.events):
         return run.executor.run(plan)
     return run.executor.resume(
         plan, run.events, by=wiring.who(), done=taken_up.done, again=taken_up.again

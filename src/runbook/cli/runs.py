@@ -18,6 +18,7 @@ from runbook.cli.runs_keep import prune, verify
 from runbook.cli.runs_report import report
 from runbook.cli.runs_resume import resume, work
 from runbook.model.document import visible
+from runbook.model.units import format_duration
 
 if TYPE_CHECKING:
     from runbook.model.ports import KeptRun
@@ -132,6 +133,8 @@ _LINES: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "asked": lambda d: (
         f"asked: {d.get('prompt') or 'confirm'} {len(d['touches'])} changes"
         f" (confirmation {d['hash']})"
+        + (f", of {' or '.join(d['by'])}" if d.get("by") else "")
+        + (f", for {format_duration(d['expires_s'])}" if d.get("expires_s") is not None else "")
     ),
     "answered": lambda d: (
         f"{'yes' if d['yes'] else 'no'}, by {d['by']} {d.get('comment', '')}".strip()

@@ -55,7 +55,17 @@ def approve(run_id: str, deny: bool, comment: str, yes: bool, digest: str | None
     )
     said = "Denied" if deny else "Approved"
     click.echo(f"{said}: {asked} (confirmation {question['hash']}, by {wiring.who()}).")
-    click.echo(f"To go on with it: runbook runs resume {run_id}")
+    click.echo(_what_comes_next(find_run(journal, run_id)))
+
+
+def _what_comes_next(kept: KeptRun) -> str:
+    run_id = kept.record.run_id
+    if kept.request is not None and kept.request.rule:
+        return (
+            f"`runbook serve` goes on with it by itself (rule {visible(kept.request.rule)});"
+            f" without it: runbook runs resume {run_id}"
+        )
+    return f"To go on with it: runbook runs resume {run_id}"
 
 
 def _not_waiting(journal: Journal, run_id: str) -> UsageError:
@@ -69,7 +79,7 @@ def _not_waiting(journal: Journal, run_id: str) -> UsageError:
     comment = f" ({visible(str(last['comment']))})" if last.get("comment") else ""
     return UsageError(
         f"run {run_id} was answered already: {said}, by {visible(str(last['by']))}{comment}",
-        hint=f"it goes on with `runbook runs resume {run_id}`",
+        hint=_what_comes_next(kept),
     )
 
 
@@ -92,6 +102,8 @@ def _show_question(run_id: str, question: Mapping[str, Any]) -> str:
     click.echo(f"run {run_id} asks: {asked}", err=True)
     for line in question["touches"]:
         click.echo(f"  {visible(line)}", err=True)
+    if question.get("by"):
+        click.echo(f"  it is for {visible(' or '.join(question['by']))} to answer", err=True)
     return asked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,14 @@ from runbook.cli import options
 from runbook.cli.runs_find import alive, damage_told, find_run, open_runs, standing
 from runbook.cli.telling import telling_again
 from runbook.model.document import visible
-from runbook.model.errors import Locked, NotConfirmed, Refused, UsageError
+from runbook.model.errors import (
+    DoorError,
+    Locked,
+    NotConfirmed,
+    Refused,
+    RunbookError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from runbook.cli.running import Request
@@ -75,11 +83,44 @@ def work(run_id: str) -> int:
 
     journal = wiring.open_journal()
     kept = find_run(journal, run_id)
-    _check_resumable(kept)
+    if kept.record.ended_at is not None:
+        raise UsageError(f"run {kept.record.run_id} is over: {kept.record.status}")
+    _check_free(kept)
+    _check_plannable(kept)
     _check_sound(journal, kept)
     journal.close()
-    # Who has begun this process tells of it as well.
-    return _go_on(kept, _planned_anew(kept, yes=False), (), (), "json")
+    try:
+        # Who has begun this process tells of it as well.
+        return _go_on(kept, _planned_anew(kept, yes=False), (), (), "json")
+    except RunbookError as error:
+        with suppress(DoorError):  # then the journal is what went wrong
+            _close(kept, error)
+        raise
+
+
+def _close(kept: KeptRun, error: RunbookError) -> None:
+    """End a run that cannot be gone on with: nobody is here to be told, so the journal is.
+
+    One that has changed nothing is refused; what another one is at must be looked at by a person.
+    """
+    from runbook import wiring
+
+    acted = any(event.kind == "intended" for event in kept.events)
+    run_id, journal, hint = kept.record.run_id, wiring.open_journal(), error.hint or ""
+    if not _taken_up_since(journal, kept):
+        status = "interrupted" if acted else "refused"
+        if acted:
+            hint = f"{hint}; then `runbook runs resume {run_id}`".removeprefix("; ")
+        wiring.local_runs(journal).close(run_id, status, error.message, hint)
+    journal.close()
+
+
+def _taken_up_since(journal: Journal, kept: KeptRun) -> bool:
+    """Whether somebody has gone on with a run, or has closed it: theirs is the last word then."""
+    now = journal.run(kept.record.run_id)
+    since = now.events[len(kept.events) :] if now is not None else ()
+    moved = any(event.kind in {"planned", "resumed", "finished"} for event in since)
+    return now is None or moved or alive(kept.record.run_id)
 
 
 def _go_on(
@@ -129,11 +170,7 @@ def _such_as(journal: Journal) -> str:
 
 def _check_resumable(kept: KeptRun) -> None:
     record = kept.record
-    if alive(record.run_id):
-        raise Locked(
-            f"run {record.run_id} goes on: a process on this machine works on it",
-            hint=f"`runbook runs cancel {record.run_id}` stops it as Ctrl-C does",
-        )
+    _check_free(kept)
     if record.rehearsal:
         raise UsageError(
             f"run {record.run_id} is a rehearsal: there is nothing to go on with",
@@ -141,6 +178,20 @@ def _check_resumable(kept: KeptRun) -> None:
         )
     if record.status == "done":
         raise UsageError(f"run {record.run_id} is done: there is nothing to go on with")
+    _check_plannable(kept)
+
+
+def _check_free(kept: KeptRun) -> None:
+    record = kept.record
+    if alive(record.run_id):
+        raise Locked(
+            f"run {record.run_id} goes on: a process on this machine works on it",
+            hint=f"`runbook runs cancel {record.run_id}` stops it as Ctrl-C does",
+        )
+
+
+def _check_plannable(kept: KeptRun) -> None:
+    record = kept.record
     if kept.request is None:
         raise UsageError(
             f"run {record.run_id} was kept by an older runbook, which did not write down what was"
@@ -186,6 +237,7 @@ def _planned_anew(kept: KeptRun, *, yes: bool, steal_lock: bool = False) -> _Pla
         playbook=asked.playbook,
         target=asked.target,
         params=asked.params,
+        rehearsal=kept.record.rehearsal,
         yes=yes,
         incident=asked.incident,
         limit=asked.limit,

@@ -1,7 +1,9 @@
 """Questions: the plan's one confirmation, a step's own, an approval. Each answer binds to a hash.
 
 The hash of the plan's question covers the plan and every line that was shown. That of a step's
-question covers the plan, the step's key, and the footprints that the question stands for.
+question covers the plan, the step's key, and the footprints that the question stands for. To whom
+the plan's question is put, and for how long, is in the run's request, and in no hash: it changes
+nothing of what a yes would do.
 """
 
 from __future__ import annotations
@@ -9,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runbook.engine.knowing import arguments, filled_text
 from runbook.engine.moment import Moment, Stop, covers
 from runbook.engine.preparing import node_touches, touches
 from runbook.model.plan import Confirm, Finish, Node
+from runbook.model.ports import Request
 
 CONFIRM = "confirm"
 
@@ -61,6 +64,21 @@ def _way_is_free(m: Moment, node: Node) -> bool:
 def confirmed_by(confirm: Confirm, *, yes: bool) -> frozenset[str]:
     """Return the lines that an answer confirms: only the plan's question stands for changes."""
     return frozenset(confirm.touches if yes and confirm.kind == "plan" else ())
+
+
+def put_to(confirm: Confirm, request: Request | None) -> Confirm:
+    """Return a question as it is put: the plan's to whom the request names, for as long as it says.
+
+    Steps' own questions and approvals say for themselves whom they are for.
+    """
+    if request is None or confirm.kind != "plan":
+        return confirm
+    return replace(confirm, by=request.approvers, expires_s=request.answer_within_s)
+
+
+def said_before(confirm: Confirm, request: Request | None) -> str:
+    """Return who has said yes to a question before the run began; empty: nobody has."""
+    return request.confirmed_by if request is not None and confirm.kind != "approval" else ""
 
 
 def step_question(m: Moment, node: Node) -> Confirm | Stop | None:

@@ -32,7 +32,7 @@ from runbook.engine.resume import (
 from runbook.model.errors import DoorError
 from runbook.model.events import Event
 from runbook.model.plan import Confirm, Finish, Obligation, Perform, Plan, Result, Task
-from runbook.model.ports import Locks, Watcher
+from runbook.model.ports import Locks, Request, Watcher
 
 #: Asked with what would be touched, and with what was seen; True means go ahead, None that nobody
 #: is here to answer: then the run waits. The second value names who answered.
@@ -66,6 +66,7 @@ class LocalExecutor:
         locks: Locks,
         confirmer: Confirmer,
         mailbox: Mailbox | None = None,
+        request: Request | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._performer = performer
@@ -76,6 +77,8 @@ class LocalExecutor:
         self._locks = locks
         self._confirmer = confirmer
         self._mailbox = mailbox
+        #: What the run was asked for: to whom its question is put, or who has answered it before.
+        self._request = request
         self._now = now
         self._telling = threading.Lock()
         self._interrupted = threading.Event()
@@ -111,6 +114,8 @@ class LocalExecutor:
 
         After a second interrupt the outcome is what is known by then: tasks that go on elsewhere
         are `unknown`, and named in `abandoned`.
+
+        A rehearsal that lost its process is run so again: it has changed nothing.
 
         Raises:
             Locked: when another run works on the same service or database.
@@ -185,7 +190,8 @@ class LocalExecutor:
                 match command:
                     case Perform(tasks=tasks):
                         results |= self._perform_all(pool, tasks, interrupted=known)
-                    case Confirm() as confirm:
+                    case Confirm() as decided:
+                        confirm = asking.put_to(decided, self._request)
                         yes = self._ask(confirm, plan, results)
                         if yes is None:
                             return self._waiting_for(confirm)
@@ -265,7 +271,7 @@ class LocalExecutor:
         # An approval that comes to be used too late is none: it is asked for anew.
         if given is None or not given.counts(self._now()):
             asked = self._stands_open(confirm) or self._tell("asked", None, _question(confirm))
-            yes, who = self._confirmer(confirm, plan, results)
+            yes, who = self._answer_of(confirm, plan, results)
             if yes is None or not in_time(asked, self._now()):
                 return None
             given = Answer(yes=yes, by=who, at=self._now())
@@ -274,6 +280,12 @@ class LocalExecutor:
         if confirm.node is not None:
             self._answered[confirm.node] = given
         return given.yes
+
+    def _answer_of(
+        self, confirm: Confirm, plan: Plan, results: Mapping[str, Result]
+    ) -> tuple[bool | None, str]:
+        before = asking.said_before(confirm, self._request)
+        return (True, before) if before else self._confirmer(confirm, plan, results)
 
     def _stands_open(self, confirm: Confirm) -> Event | None:
         """How this was asked before, if it may still be answered: its time runs from then."""
@@ -287,11 +299,12 @@ class LocalExecutor:
         run_id = self._performer.run_id
         who = f" by {' or '.join(confirm.by)}" if confirm.by else ""
         what = confirm.prompt or f"{len(confirm.touches)} changes, to be confirmed"
+        by_itself = self._request is not None and self._request.rule
+        then = "`runbook serve`" if by_itself else f"`runbook runs resume {run_id}`"
         return Finish(
             status="waiting",
             reason=f"for an answer{who}: {what}",
-            hint=f"`runbook runs approve {run_id}` answers it (--deny: no), then"
-            f" `runbook runs resume {run_id}` goes on",
+            hint=f"`runbook runs approve {run_id}` answers it (--deny: no), then {then} goes on",
         )
 
     # ---- telling -----------------------------------------------------------------------------

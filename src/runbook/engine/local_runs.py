@@ -89,12 +89,32 @@ class LocalRuns:
         if record.ended_at is not None:
             raise UsageError(f"run {run_id} is over: {record.status}")
         self._journal.append(run_id, Event(kind="interrupted", at=self._now(), data={"by": by}))
-        if self._processes.alive(run_id):
-            return
+        if not self._processes.alive(run_id):
+            self.close(run_id, "interrupted", f"given up by {by}")
+
+    def go_on(self, run_id: str) -> None:
+        """Begin a process for a run that has none: one that was killed, or was answered meanwhile.
+
+        Raises:
+            UsageError: for a run that is over, or that has a process.
+        """
+        view = self.view(run_id)
+        if view.record.ended_at is not None:
+            raise UsageError(f"run {run_id} is over: {view.record.status}")
+        if view.alive:
+            raise UsageError(f"run {run_id} goes on: a process on this machine works on it")
+        self._go_on(run_id)
+
+    def close(self, run_id: str, status: str, reason: str, hint: str = "") -> None:
+        """End a run that has no process, and say why.
+
+        Raises:
+            Locked: when a process works on it after all.
+        """
         with self._processes.hold(run_id):
-            said = {"status": "interrupted", "reason": f"given up by {by}", "hint": ""}
+            said = {"status": status, "reason": reason, "hint": hint}
             self._journal.append(run_id, Event(kind="finished", at=self._now(), data=said))
-            self._journal.end(run_id, "interrupted", self._now())
+            self._journal.end(run_id, status, self._now())
 
     def view(self, run_id: str) -> RunView:
         """Return one run; see `Executor`."""

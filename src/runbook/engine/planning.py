@@ -57,7 +57,7 @@ def make_plan(
         InvalidDocument: when a step's arguments do not fit once they are filled in.
     """
     fleet = fleet if limit is None else fleet.limited(limit)
-    _check_target(playbook, fleet, target)
+    check_target(playbook, fleet, target)
     params = resolve(playbook.frame.parameters, given, playbook.name, fleet)
     planner = _Planner(fleet, Problems(first=playbook.document.source))
     planner.plan(playbook, _Place(playbook=playbook, target=target, params=params))
@@ -83,7 +83,12 @@ def make_plan(
 # ---- target and bounds -----------------------------------------------------------------------
 
 
-def _check_target(playbook: Playbook, fleet: Fleet, target: str | None) -> None:
+def check_target(playbook: Playbook, fleet: Fleet, target: str | None) -> None:
+    """Look whether a playbook may be pointed at a target; None is no target.
+
+    Raises:
+        UsageError: when it may not.
+    """
     kind = playbook.frame.target.kind
     if kind == "none":
         if target is not None:
@@ -220,7 +225,7 @@ class _Planner:
         try:
             given = expand_all(include.spec.parameters, place.values())
             target = expand_all(include.spec.target, place.values())
-            _check_target(inner, self.fleet, target)
+            check_target(inner, self.fleet, target)
             params = resolve(inner.frame.parameters, given, inner.name, self.fleet)
         except UsageError as error:
             self.found.at(document, path, error.message, error.hint)

@@ -388,6 +388,11 @@ def _plain(result: Result | None) -> dict[str, Any] | None:
     }
 
 
+def never_begun(events: Sequence[Event]) -> bool:
+    """Whether a run was submitted, and no process has come to work on it."""
+    return not any(event.kind in {"planned", "resumed", "finished"} for event in events)
+
+
 # ---- debts and questions -----------------------------------------------------------------------
 
 

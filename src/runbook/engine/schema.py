@@ -1,4 +1,4 @@
-"""The playbook language and the inventory as JSON Schema, made from the models that read them."""
+"""Playbooks, the inventory and `serve`'s configuration as JSON Schema, made from their models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from runbook.model.inventory import Closed, Inventory
 from runbook.model.playbook import IncludeSpec, Parameter, PlaybookFrame, StepFrame
+from runbook.model.serve_config import ServeConfig
 from runbook.model.step import StepType
 
 Schema = dict[str, Any]
@@ -15,6 +16,9 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _PLACEHOLDER: Schema = {"type": "string", "pattern": r"\$\{[^{}]+\}"}
 #: Keys of a step that includes another playbook; see `reading`.
 _NOT_OF_AN_INCLUDE = ("save", "timeout", "for_each", "retry")
+
+#: Exactly one of its keys, as the model's validator has it.
+_ONE_KEY: Schema = {"minProperties": 1, "maxProperties": 1}
 
 _INT: Schema = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^-?\d+$"}]}
 _COUNT: Schema = {
@@ -85,9 +89,38 @@ def inventory_schema() -> Schema:
     """Return the schema of an inventory."""
     schema = _of(Inventory)
     definitions: Schema = schema.get("$defs", {})
-    for name in ("Secret",):  # exactly one of its keys, as the model's validator has it
-        definitions[name] |= {"minProperties": 1, "maxProperties": 1}
+    definitions["Secret"] |= _ONE_KEY
     return _whole(schema, "runbook inventory")
+
+
+def serve_schema() -> Schema:
+    """Return the schema of the configuration of `runbook serve`."""
+    schema = _of(ServeConfig)
+    definitions: Schema = schema["$defs"]
+    definitions["Secret"] |= _ONE_KEY
+    definitions["Person"] |= {"anyOf": _one_of("token", "slack", "pagerduty")}
+    definitions["Notify"] |= {
+        "oneOf": _one_of("slack", "webhook"),
+        "dependentRequired": {"sign_with": ["webhook"]},
+    }
+    return _whole(_without_inner_defaults(schema), "runbook serve")
+
+
+def _without_inner_defaults(schema: Any) -> Any:
+    """Leave out defaults that are mappings: each of their keys has its own, in a person's words."""
+    if isinstance(schema, list):
+        return [_without_inner_defaults(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _without_inner_defaults(one)
+        for key, one in schema.items()
+        if not (key == "default" and isinstance(one, dict))
+    }
+
+
+def _one_of(*keys: str) -> list[Schema]:
+    return [{"required": [key]} for key in keys]
 
 
 def _whole(schema: Schema, title: str) -> Schema:

@@ -27,6 +27,7 @@ class Entry:
     why: str = ""
     rule: str | None = None
     target: str | None = None
+    #: The run that it led to. While it is queued: what its run will be called, if it gets one.
     run_id: str | None = None
 
 
@@ -48,6 +49,9 @@ class Inbox(Protocol):
     def queued(self, limit: int = 100) -> Sequence[Entry]:
         """Return events that nobody has looked at, the oldest first."""
 
+    def waiting(self) -> int:
+        """Return how many events nobody has looked at."""
+
     def settle(  # what became of an event; once
         self,
         number: int,
@@ -58,7 +62,11 @@ class Inbox(Protocol):
         target: str | None = None,
         run_id: str | None = None,
     ) -> None:
-        """Note what became of an event. With a run: before the run is submitted."""
+        """Note what became of an event. With a run: once the run is in the journal.
+
+        An event that is queued still, and has its `run_id` in the journal, lost its process in
+        between: it is settled, and nothing is begun.
+        """
 
     def recent(self, limit: int = 50) -> Sequence[Entry]:
         """Return the newest events, the newest first."""

@@ -6,26 +6,66 @@ docs/serve.md shows every one of them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 from runbook.model.inventory import Closed, Name, Scalar, Secret
+from runbook.model.patterns import check_pattern
 from runbook.model.units import Duration
 
 #: An id of PagerDuty's, as it gives them: letters and digits (inferred from its examples).
 PagerDutyId = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{7,14}$")]
 SlackUser = Annotated[str, StringConstraints(pattern=r"^[UW][A-Z0-9]{5,20}$")]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,99}$")]
-HttpsUrl = Annotated[
-    str, StringConstraints(pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])[^\s]{1,2000}$")
-]
+_HTTPS = r"^(https://|http://(127\.0\.0\.1|localhost)[:/])[^\s]{1,2000}$"
+
+
+def _https(value: object) -> object:
+    if isinstance(value, str) and not re.search(_HTTPS, value):
+        raise ValueError(
+            f"{value!r:.60} is no https:// address; http:// goes to 127.0.0.1 and localhost alone"
+        )
+    return value
+
+
+HttpsUrl = Annotated[str, StringConstraints(pattern=_HTTPS), BeforeValidator(_https)]
 ClockTime = Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+EndTime = Annotated[str, StringConstraints(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 SourceName = Literal["pagerduty", "pagerduty-action", "pagerduty-workflow", "alertmanager", "slack"]
 #: viewer: reads. approver: answers questions as well. operator: cancels and resumes as well.
 Role = Literal["viewer", "approver", "operator"]
-OneOrMore = tuple[str, ...] | str
+
+
+def _number(value: object) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
+_SEVERAL = Field(min_length=1, max_length=100)
+#: One value, or any of a list. Which it is, is told by its shape: one mistake is told once.
+OneOrMore = Annotated[
+    Annotated[str, Tag("one")] | Annotated[tuple[str, ...], _SEVERAL, Tag("several")],
+    Discriminator(_number),
+]
+OneOrMoreIds = Annotated[
+    Annotated[PagerDutyId, Tag("one")]
+    | Annotated[tuple[PagerDutyId, ...], _SEVERAL, Tag("several")],
+    Discriminator(_number),
+]
+OneOrMoreNames = Annotated[
+    Annotated[Name, Tag("one")] | Annotated[tuple[Name, ...], _SEVERAL, Tag("several")],
+    Discriminator(_number),
+]
 
 
 class Listen(Closed):
@@ -57,7 +97,7 @@ class When(Closed):
     """What an alert must be for a rule to hold; what is left out may be anything."""
 
     event: OneOrMore | None = None
-    service: PagerDutyId | tuple[PagerDutyId, ...] | None = None
+    service: OneOrMoreIds | None = None
     priority: OneOrMore | None = None
     urgency: Literal["high", "low"] | None = None
     labels: dict[str, OneOrMore] = Field(
@@ -71,18 +111,58 @@ class FromAlert(Closed):
 
     label: str
     of: Literal["database", "service", "host"] = "database"
-    pattern: str | None = Field(
-        None,
-        max_length=500,
-        description="a regular expression for the whole value; its first group is the name",
+    pattern: Annotated[str, Field(max_length=500), AfterValidator(check_pattern)] | None = Field(
+        None, description="a regular expression for the whole value; its first group is the name"
     )
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, dict | FromAlert):
+        return "FromAlert"
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
+def _scalar(value: object) -> object:
+    if not isinstance(value, str | int | float):
+        raise ValueError(  # noqa: TRY004 - pydantic
+            f"{value!r:.60} is neither text, a number, true or false, a list of them, nor a mapping"
+            " with label"
+        )
+    return value
+
+
+_One = Annotated[Scalar, BeforeValidator(_scalar)]
+Target = Annotated[
+    Annotated[Name, Tag("one")] | Annotated[FromAlert, Tag("FromAlert")],
+    Discriminator(lambda value: "one" if _kind(value) == "several" else _kind(value)),
+]
+#: A parameter's value: fixed, or a name that an alert gives.
+Given = Annotated[
+    Annotated[_One, Tag("one")]
+    | Annotated[list[_One], Tag("several")]
+    | Annotated[FromAlert, Tag("FromAlert")],
+    Discriminator(_kind),
+]
 
 
 class Approval(Closed):
     """Who has to say yes before anything is changed."""
 
     by: tuple[Name, ...] = Field((), description="people of this file; empty: any approver")
-    within: Duration = Field(1800.0, description="how long a yes counts; then the run is given up")
+    within: Duration = Field(1800.0, description="how long it may be answered; then it is given up")
+
+
+def _none(value: object) -> object:
+    if value != "none":
+        raise ValueError(f"{value!r:.60} is neither none nor a mapping with by and within")
+    return value
+
+
+Approved = Annotated[
+    Annotated[Approval, Tag("Approval")]
+    | Annotated[Literal["none"], BeforeValidator(_none), Tag("word")],
+    Discriminator(lambda value: "Approval" if isinstance(value, dict | Approval) else "word"),
+]
 
 
 class Rate(Closed):
@@ -95,9 +175,12 @@ class Rate(Closed):
 class Hours(Closed):
     """When a rule holds; outside of it an alert is kept and not acted upon."""
 
-    days: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    days: Annotated[tuple[Day, ...], Field(min_length=1)] = Field(
+        ("mon", "tue", "wed", "thu", "fri", "sat", "sun"),
+        description="on which they begin: Friday's night goes on until Saturday morning",
+    )
     after: ClockTime = Field("00:00", alias="from")
-    to: ClockTime = Field("24:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$")
+    to: EndTime = Field("24:00", description="before `from`, it is on the next day")
     timezone: str = Field("UTC", description="a name of the IANA database, as in Europe/Vienna")
 
 
@@ -127,13 +210,17 @@ class Rule(Closed):
     """Which alert leads to which run. No rule, no run."""
 
     name: Name
-    hook: Name | tuple[Name, ...]
+    hook: OneOrMoreNames
     when: When = When()
-    run: str = Field(..., description="a shipped playbook's name, or a path from this file")
-    target: Name | FromAlert | None = None
-    params: dict[str, Scalar | list[Scalar] | FromAlert] = Field(default_factory=dict)
+    run: Annotated[str, Field(min_length=1, max_length=1000)] = Field(
+        ..., description="a shipped playbook's name, or a path from this file"
+    )
+    target: Target | None = Field(None, description="a name of the inventory's, or a label with it")
+    params: dict[str, Given] = Field(
+        default_factory=dict, description="fixed values, or names of the inventory that labels have"
+    )
     mode: Literal["rehearse", "real"] = "rehearse"
-    approval: Approval | Literal["none"] = Field(
+    approval: Approved = Field(
         Approval(), description="for mode real: asked before anything is changed; none: nobody is"
     )
     cooldown: Duration = Field(600.0, description="after a run on this target, none for so long")
@@ -154,12 +241,18 @@ class Limits(Closed):
 
 
 class Person(Closed):
-    """Somebody who looks, approves or cancels, and how they are known."""
+    """Somebody who looks, approves or cancels, and how they are known, one way at least."""
 
     role: Role = "viewer"
     token: Secret | None = Field(None, description="signs in at the browser's page with it")
-    slack: SlackUser | None = None
-    pagerduty: PagerDutyId | None = None
+    slack: SlackUser | None = Field(None, description="their id in Slack, as in U2CERLKJA")
+    pagerduty: PagerDutyId | None = Field(None, description="their id in PagerDuty")
+
+    @model_validator(mode="after")
+    def _known_somehow(self) -> Self:
+        if self.token is None and self.slack is None and self.pagerduty is None:
+            raise ValueError("nothing tells who this is: give token, slack or pagerduty")
+        return self
 
 
 class PagerDuty(Closed):
@@ -181,13 +274,24 @@ class PagerDuty(Closed):
 
 
 class Notify(Closed):
-    """Somewhere else that is told: a Slack incoming webhook, or any address that takes JSON."""
+    """Somewhere else that is told: a Slack incoming webhook, or any address that takes JSON.
 
-    slack: Secret | None = None
-    webhook: Secret | None = None
+    The address is a secret itself: whoever has it may write there.
+    """
+
+    slack: Secret | None = Field(None, description="the address of a Slack incoming webhook")
+    webhook: Secret | None = Field(None, description="an address that takes JSON")
     sign_with: Secret | None = Field(
         None, description="a webhook's body is signed with it: X-Runbook-Signature"
     )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.slack is None) == (self.webhook is None):
+            raise ValueError("it is exactly one of slack and webhook")
+        if self.sign_with is not None and self.webhook is None:
+            raise ValueError("sign_with is for a webhook; Slack does not look at signatures")
+        return self
 
 
 class ServeConfig(Closed):

@@ -92,7 +92,9 @@ def _problem(
 ) -> Problem:
     location: DocumentPath = tuple(item["loc"])
     path = _existing(document.value, prefix + location)
-    kind, key = item["type"], _key_of(location)
+    # What a union adds to the location is no key; what is missing stands in no document.
+    kind = item["type"]
+    key = _key_of(location if kind == "missing" or not path else path)
     words = _WORDS.get(kind)
     told = {**item.get("ctx", {}), "key": key, "value": _short(item["input"])}
     message = words.format(**told) if words else _plain(item, key)
@@ -169,13 +171,18 @@ def fields_at(model: type[BaseModel], location: DocumentPath) -> list[str]:
     current: list[Any] = [model]
     for part in location:
         current = [inner for kind in current for inner in _inside(kind, part)]
-    return sorted({name for kind in current for m in _models(kind) for name in m.model_fields})
+    return sorted({name for kind in current for m in _models(kind) for name in _fields(m)})
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    """The model's fields by the names that a document has for them."""
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
 def _inside(kind: Any, part: str | int) -> Iterator[Any]:
     for model in _models(kind):
-        if part in model.model_fields:
-            yield model.model_fields[str(part)].annotation
+        if part in _fields(model):
+            yield _fields(model)[str(part)]
         elif part == model.__name__:
             yield model  # a union member that pydantic names in the location
     origin, args = get_origin(kind), get_args(kind)

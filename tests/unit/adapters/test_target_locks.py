@@ -108,6 +108,16 @@ def test_tasks_of_one_run_share_their_lock(tmp_path: Path) -> None:
             pytest.fail("given back while another task still has it")
 
 
+def test_two_names_of_this_machine_in_one_batch_share_its_lock(tmp_path: Path) -> None:
+    ours = locks(tmp_path)
+    with ours.hold("host", "me", "run-1") as held:
+        with ours.hold("host", "alias", "run-1") as other:
+            assert (held.lost(), other.lost()) == (None, None)
+        assert held.lost() is None
+    with locks(tmp_path, who="bob@here").hold("host", "alias", "run-2"):
+        pass
+
+
 def test_a_server_has_a_lock_of_its_own(tmp_path: Path) -> None:
     with (
         locks(tmp_path).hold("host", "me", "run-1"),

@@ -1,6 +1,6 @@
 """Writes the language's schemas: `PYTHONPATH=tests python -m unit.engine.language_schema`.
 
-The playbooks' one stands beside the shipped playbooks, which name it; the inventory's one in docs.
+The playbooks' one stands beside the shipped playbooks, which name it; the others in docs.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from runbook.engine.schema import inventory_schema, playbook_schema
+from runbook.engine.schema import inventory_schema, playbook_schema, serve_schema
 from runbook.steps import STEPS
 
 ROOT = Path(__file__).parents[3]
 PLAYBOOK = ROOT / "src" / "runbook" / "playbooks" / "playbook.schema.json"
 INVENTORY = ROOT / "docs" / "json" / "inventory.schema.json"
+SERVE = ROOT / "docs" / "json" / "serve.schema.json"
 
 
 def schemas() -> dict[Path, str]:
@@ -21,6 +22,7 @@ def schemas() -> dict[Path, str]:
     return {
         PLAYBOOK: json.dumps(playbook_schema(STEPS), indent=2) + "\n",
         INVENTORY: json.dumps(inventory_schema(), indent=2) + "\n",
+        SERVE: json.dumps(serve_schema(), indent=2) + "\n",
     }
 
 

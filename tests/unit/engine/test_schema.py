@@ -11,19 +11,20 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from runbook.adapters.yaml_reader import parse_document, read_document
-from runbook.engine.schema import inventory_schema, playbook_schema
+from runbook.engine.schema import inventory_schema, playbook_schema, serve_schema
 from runbook.model.errors import InvalidDocument
 from runbook.model.inventory import Inventory
 from runbook.model.validation import validate
 from runbook.steps import STEPS
 from runbook.wiring import shipped_playbooks
 from unit.engine.books import book, read
-from unit.engine.language_schema import INVENTORY, PLAYBOOK, ROOT, schemas
+from unit.engine.language_schema import INVENTORY, PLAYBOOK, ROOT, SERVE, schemas
 from unit.engine.test_language import HEADS, MISTAKES
 from unit.test_docs import COMPLETE, Block
 
 BOOKS = jsonschema.Draft202012Validator(playbook_schema(STEPS))
 FLEETS = jsonschema.Draft202012Validator(inventory_schema())
+SERVES = jsonschema.Draft202012Validator(serve_schema())
 ECHO = "{hosts: web-0, argv: [echo, hi]}"
 
 
@@ -32,7 +33,9 @@ def complaints(validator: Any, value: object) -> list[str]:
     return [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(value)]
 
 
-@pytest.mark.parametrize("schema", [BOOKS.schema, FLEETS.schema], ids=["playbook", "inventory"])
+@pytest.mark.parametrize(
+    "schema", [BOOKS.schema, FLEETS.schema, SERVES.schema], ids=["playbook", "inventory", "serve"]
+)
 def test_it_is_a_sound_schema_of_2020_12_with_words_for_people(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -58,6 +61,12 @@ def test_the_example_inventory_fits_and_names_the_schema() -> None:
     assert _named(file) == INVENTORY
 
 
+def test_the_example_of_serve_fits_and_names_the_schema() -> None:
+    file = ROOT / "serve.example.yaml"
+    assert complaints(SERVES, read_document(file).value) == []
+    assert _named(file) == SERVE
+
+
 def _named(file: Path) -> Path:
     first = file.read_text("utf-8").splitlines()[0]
     match = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
@@ -68,6 +77,7 @@ def _named(file: Path) -> Path:
 @pytest.mark.parametrize("block", [b for b in COMPLETE if "\ncases:" not in b.text], ids=str)
 def test_an_example_of_the_docs_fits(block: Block) -> None:
     validator = BOOKS if "\nsteps:" in block.text else FLEETS
+    validator = SERVES if "\nhooks:" in block.text else validator
     assert complaints(validator, parse_document(block.text, "doc.yaml").value) == []
 
 

@@ -1,0 +1,21 @@
+"""Where the other rooms come in: who reads requests, tells people, takes answers, shows pages."""
+
+from __future__ import annotations
+
+from runbook import wiring
+from runbook.alerts import SOURCES
+from runbook.model.serve_config import ServeConfig
+from runbook.serve.service import Doors
+
+
+def join(config: ServeConfig) -> Doors:
+    """Open what a configuration asks for.
+
+    Raises:
+        DoorError: when what was told cannot be opened.
+    """
+    return Doors(
+        sources=SOURCES,
+        incidents=wiring.incident_reader(config),
+        teller=wiring.open_teller(config),
+    )
