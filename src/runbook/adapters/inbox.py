@@ -57,11 +57,11 @@ class SqliteInbox:
             _make(path)
             self._db = self._connect()
             self._check_version(migrate(self._db))
-            self._writer = GroupCommit(self._connect, "inbox")
+            self._writer = GroupCommit(self._connect())
 
     def put(self, alerts: Sequence[Alert], at: float) -> int:
         """Keep events, each key once for good; see `Inbox`."""
-        # Made here and not by the one thread that everybody waits for.
+        # Made before it is our turn: everybody waits for the one whose turn it is.
         rows = [_row(alert, at) for alert in alerts]
         with self._translated("written"):
             return self._writer.do(lambda db: self._insert(db, rows))
@@ -113,7 +113,7 @@ class SqliteInbox:
         with self._lock, suppress(sqlite3.Error):
             self._db.close()
 
-    # ---- the writer's thread -----------------------------------------------------------------
+    # ---- writing -----------------------------------------------------------------------------
 
     def _insert(self, db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         self._forget_old(db)

@@ -154,7 +154,7 @@ def test_a_transaction_that_cannot_be_written_fails_all_who_share_it(tmp_path: P
             tmp_path / "db", check_same_thread=False, isolation_level=None, timeout=0.1
         )
 
-    commits = GroupCommit(connect, "test")
+    commits = GroupCommit(connect())
     commits.do(lambda db: db.execute("CREATE TABLE t (x)"))
     other = connect()
     other.execute("BEGIN IMMEDIATE")
