@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from runbook.model.errors import DoorError, InvalidDocument, Refused, UsageError
 
 if TYPE_CHECKING:
+    from runbook.adapters.browser_sessions import BrowserSessions
     from runbook.adapters.run_locks import RunLocks
     from runbook.engine.executor import Confirmer, LocalExecutor
     from runbook.engine.local_runs import LocalRuns
@@ -431,6 +432,17 @@ def local_runs(journal: Journal, *, workers: bool = False) -> LocalRuns:
 
     start = Workers(state_directory() / "workers.log").start if workers else None
     return LocalRuns(journal, run_locks(), who=who(), start=start)
+
+
+def browser_sessions() -> BrowserSessions:
+    """Open the sessions of those who have signed in at the pages of `serve`.
+
+    Raises:
+        DoorError: when they cannot be opened.
+    """
+    from runbook.adapters.browser_sessions import BrowserSessions
+
+    return BrowserSessions(state_directory() / "sessions.db")
 
 
 def run_without_end(plan: Plan) -> RunRecord | None:
