@@ -14,6 +14,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from runbook.model.units import format_duration
+from runbook.rendering.report_sections import plain
 from runbook.rendering.safe import safe
 from runbook.serve.times import stamp, utc, utc_date
 
@@ -50,7 +51,7 @@ class Paper:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
-            utc=utc, utc_date=utc_date, stamp=stamp, duration=format_duration
+            utc=utc, utc_date=utc_date, stamp=stamp, duration=format_duration, plain=plain
         )
 
     def page(self, name: str, *, status: int = 200, **values: Any) -> Response:
