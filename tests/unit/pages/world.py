@@ -64,6 +64,10 @@ class MemoryInbox:
             self.entries.append(Entry(number=len(self.entries), alert=alert, received_at=at))
         return len(alerts)
 
+    def waiting(self) -> int:
+        """Return how many wait."""
+        return len(self.queued(len(self.entries)))
+
     def queued(self, limit: int = 100) -> Sequence[Entry]:
         """Return what waits."""
         return [entry for entry in self.entries if entry.state == "queued"][:limit]

@@ -12,7 +12,7 @@ from runbook.rendering.report_html import stage_colours
 from runbook.rendering.report_sections import timeline
 
 if TYPE_CHECKING:
-    from runbook.engine.history import History
+    from runbook.model.history import History
 
 #: The chart's own units; a browser stretches them.
 WIDTH, HEIGHT = 1000.0, 100.0

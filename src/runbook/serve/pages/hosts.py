@@ -10,7 +10,7 @@ from runbook.engine.book import main_phase
 from runbook.model.units import format_duration
 
 if TYPE_CHECKING:
-    from runbook.engine.history import History, TaskTold
+    from runbook.model.history import History, TaskTold
     from runbook.model.plan import Node, Plan
     from runbook.serve.pages.standing import Tone
 

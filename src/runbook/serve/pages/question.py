@@ -9,7 +9,7 @@ from runbook.engine.resume import may_answer
 from runbook.serve.pages.standing import until
 
 if TYPE_CHECKING:
-    from runbook.engine.history import Asked, History
+    from runbook.model.history import Asked, History
     from runbook.model.plan import Plan
     from runbook.model.ports import RunView
 

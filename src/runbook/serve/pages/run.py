@@ -21,7 +21,7 @@ from runbook.serve.pages.standing import Standing, standing
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from runbook.engine.history import History
+    from runbook.model.history import History
     from runbook.model.plan import Plan
     from runbook.model.ports import KeptRun, RunView
     from runbook.serve.answering import Answered, Outcome

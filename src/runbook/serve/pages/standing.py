@@ -10,7 +10,7 @@ from runbook.serve.times import utc
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from runbook.engine.history import History, TaskTold
+    from runbook.model.history import History, TaskTold
     from runbook.model.ports import KeptRun, RunRecord, RunView
 
 #: ask: somebody is waited for. go: it is at work. good, bad: how it ended. quiet: nothing to do.
