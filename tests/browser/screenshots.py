@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from browser.chromium import browser
 from browser.stage import Stage
 from runbook.model.alert import Alert
+from runbook.model.intake import Settled
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -109,9 +110,16 @@ def _fill_inbox(stage: Stage, run_id: str) -> None:
     )  # fmt: skip
     again = replace(triggered, key="3", event="incident.reopened")
     stage.inbox.put([firing, triggered, again], now)
-    stage.inbox.settle(0, "ran", "", rule="look", target="drill-db", run_id=run_id)
-    stage.inbox.settle(1, "ran", "", rule="restart-shop", target="shop", run_id=run_id)
-    stage.inbox.settle(2, "ignored", "cooling down for 9m 12s more", rule="restart-shop")
+    cooling = "cooling down for 9m 12s more"
+    look = {"rule": "look", "target": "drill-db", "run_id": run_id}
+    restart = {"rule": "restart-shop", "target": "shop", "run_id": run_id}
+    stage.inbox.settle(
+        [
+            Settled(number=0, state="ran", **look),
+            Settled(number=1, state="ran", **restart),
+            Settled(number=2, state="ignored", why=cooling, rule="restart-shop"),
+        ]
+    )
 
 
 class _Drill:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runbook.model.alert import Alert
+from runbook.model.intake import Settled
 from unit.engine.plans import plan, rolling_node, single_node
 from unit.pages.world import DIGEST, TOUCHES, House, form_of, hidden
 
@@ -145,7 +146,8 @@ def test_nothing_that_others_have_written_is_markup(tmp_path: Path) -> None:
         source="slack", hook="h", key="k", event=HOSTILE, title=HOSTILE, labels={HOSTILE: HOSTILE}
     )
     house.inbox.put([alert], house.at)
-    house.inbox.settle(0, "failed", HOSTILE, rule=HOSTILE, target=HOSTILE, run_id="r1")
+    told = {"why": HOSTILE, "rule": HOSTILE, "target": HOSTILE, "run_id": "r1"}
+    house.inbox.settle([Settled(number=0, state="failed", **told)])
     client = house.client("dana")
     for path in ("/runs", "/runs/r1", "/runs/r1/live", "/runs/live", "/inbox", "/runs/r1/report"):
         page = client.get(path).text
@@ -317,7 +319,8 @@ def test_a_run_that_is_not_there(house: House) -> None:
 def test_the_inbox_says_what_became_of_each_event_and_why(house: House) -> None:
     alert = Alert(source="alertmanager", hook="am", key="k", event="firing", title="TooMany")
     house.inbox.put([alert], house.at)
-    house.inbox.settle(0, "ignored", "cooling down for 4m 10s more", rule="restart-shop")
+    cooling = "cooling down for 4m 10s more"
+    house.inbox.settle([Settled(number=0, state="ignored", why=cooling, rule="restart-shop")])
     page = house.client("vera").get("/inbox").text
     for said in ("TooMany", "ignored", "cooling down for 4m 10s more", "restart-shop"):
         assert said in page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from runbook.model.alert import Alert
 from runbook.model.errors import SecretMissing
 from runbook.model.events import Event
 from runbook.model.fleet import Fleet
-from runbook.model.intake import Entry
+from runbook.model.intake import Entry, Settled
 from runbook.model.inventory import Inventory, Secret
 from runbook.model.plan import Plan
 from runbook.model.ports import Request, RunRecord
@@ -76,9 +76,10 @@ class MemoryInbox:
         """Return what led to a run."""
         return [e for e in self.entries if e.state == "ran" and e.received_at >= since]
 
-    def settle(self, number: int, state: Any, why: str, **more: Any) -> None:
-        """Note what became of an event."""
-        self.entries[number] = replace(self.entries[number], state=state, why=why, **more)
+    def settle(self, settled: Sequence[Settled]) -> None:
+        """Note what became of events."""
+        for one in settled:
+            self.entries[one.number] = replace(self.entries[one.number], **asdict(one))
 
 
 class House:
