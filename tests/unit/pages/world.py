@@ -42,7 +42,7 @@ PEOPLE: dict[str, Any] = {
     "dana": {"role": "approver", "token": {"env": "DANA"}, "slack": "U0DANA123"},
     "eve": {"role": "approver", "token": {"env": "EVE"}},
     "otto": {"role": "operator", "token": {"env": "OTTO"}},
-    "nobody": {"role": "operator"},
+    "nobody": {"role": "operator", "pagerduty": "PNOBODY1"},
 }
 DIGEST = "0123456789ab"
 TOUCHES = ("web-0: systemctl restart shop", "web-1: systemctl restart shop")
