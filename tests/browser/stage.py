@@ -36,13 +36,15 @@ PEOPLE: dict[str, Any] = {
     "otto": {"role": "operator", "token": {"file": "otto.token"}},
 }
 
-#: Restarts a host of the shop, or says what changes with each restart.
+#: Restarts a host of the shop, unless a test holds it, or says what changes with each restart.
 _CTL = """
 import pathlib, sys, time
 verb, name = sys.argv[1:]
-stamp = pathlib.Path(__file__).parent / f"{name}.stamp"
+folder = pathlib.Path(__file__).parent
+stamp, until = folder / f"{name}.stamp", time.monotonic() + 120
 if verb == "restart":
-    time.sleep(0.5)
+    while (folder / f"{name}.held").exists() and time.monotonic() < until:
+        time.sleep(0.05)
     stamp.write_text(f"{time.time():.3f}")
 print(stamp.read_text() if stamp.exists() else "never")
 """
@@ -59,7 +61,9 @@ class Stage:
         self.runs = wiring.local_runs(self.journal, workers=True)
         for name in PEOPLE:
             (folder / f"{name}.token").write_text(self.token(name))
-        self.health = _health()
+        #: Hosts whose health check answers badly.
+        self.sick: set[str] = set()
+        self.health = _health(self.sick)
         self.inventory = folder / "inventory.yaml"
         self._write_shop()
         self.url = ""
@@ -148,8 +152,18 @@ class Stage:
         """Return the hosts that were restarted."""
         return [name for name in self.hosts if (self.folder / f"{name}.stamp").exists()]
 
+    def hold(self, name: str) -> None:
+        """Let a host's restart wait in its middle."""
+        (self.folder / f"{name}.held").touch()
+
+    def let_go(self, name: str) -> None:
+        """Let it go on."""
+        (self.folder / f"{name}.held").unlink()
+
     def close(self) -> None:
         """Let go of everything."""
+        for held in self.folder.glob("*.held"):
+            held.unlink()
         self.health.shutdown()
         self.journal.close()
 
@@ -168,22 +182,23 @@ class Stage:
             f"        status: {json.dumps([*argv, 'status', '${host.name}'])}\n"
             f"    gates:\n      - http: {{url: 'http://127.0.0.1:{port}/${{host.name}}/healthz'}}\n"
             "    rolling:\n      batches: [1, 2]\n      min_available: 1\n      max_failures: 0\n"
-            "      settle: 1s\n      gate: {successes: 3, interval: 300ms, deadline: 20s}\n"
+            "      settle: 1s\n      gate: {successes: 3, interval: 300ms, deadline: 90s}\n"
         )
 
 
-class _Healthy(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"well")
+def _health(sick: set[str]) -> ThreadingHTTPServer:
+    """Answer `/HOST/healthz`, well unless the host is sick."""
 
-    def log_message(self, *_args: Any) -> None:
-        """Say nothing."""
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503 if self.path.split("/")[1] in sick else 200)
+            self.end_headers()
+            self.wfile.write(b"as asked")
 
+        def log_message(self, *_args: Any) -> None:
+            """Say nothing."""
 
-def _health() -> ThreadingHTTPServer:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Healthy)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
