@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 
 from runbook import wiring
 from runbook.adapters.secrets import resolve
+from runbook.engine.local_runs import LocalRuns
 from runbook.engine.planning import make_plan
 from runbook.model.ports import Request, RunView
 from runbook.model.serve_config import ServeConfig
@@ -58,7 +59,13 @@ class Stage:
         self.hosts = [f"web-{n + 1}" for n in range(hosts)]
         self.inbox = MemoryInbox()
         self.journal = wiring.open_journal()
-        self.runs = wiring.local_runs(self.journal, workers=True)
+        # As on a machine that is there for this alone, whatever this one is called.
+        self.runs = LocalRuns(
+            self.journal,
+            wiring.run_locks(),
+            who="runbook@ops-01",
+            start=wiring.worker_processes().start,
+        )
         for name in PEOPLE:
             (folder / f"{name}.token").write_text(self.token(name))
         #: Hosts whose health check answers badly.
