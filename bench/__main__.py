@@ -12,6 +12,7 @@ from bench import (
     crowd,
     diagnose,
     engine,
+    first_note,
     fleet,
     help,  # noqa: A004
     report,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "rolling": rolling.measure,
     "engine": engine.measure,
     "serve": serve.measure,
+    "first_note": first_note.measure,
 }
 
 

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,17 +57,26 @@ def measure() -> list[Figure]:
 
 @contextmanager
 def _ours(home: Path) -> Iterator[tuple[int, int]]:
+    # One rule, which does not hold: acceptance is measured, and not what it leads to.
+    rules = [{"name": "none", "hook": "pd", "run": "doctor", "when": {"priority": "P1"}}]
+    with running_serve(home, {"limits": {"queue": 100_000}, "rules": rules}, os.environ) as found:
+        yield found
+
+
+@contextmanager
+def running_serve(
+    home: Path, config: Mapping[str, object], environment: Mapping[str, str]
+) -> Iterator[tuple[int, int]]:
+    """Run `serve` with a hook `pd` and the configuration given; yield its port and its pid."""
     config = {
         "version": 1,
         "inventory": "inventory.yaml",
         "hooks": {"pd": {"source": "pagerduty", "secrets": [{"env": "BENCH_SECRET"}]}},
-        "limits": {"queue": 100_000},
-        # One rule, which does not hold: acceptance is measured, and not what it leads to.
-        "rules": [{"name": "none", "hook": "pd", "run": "doctor", "when": {"priority": "P1"}}],
+        **config,
     }
     (home / "inventory.yaml").write_text("version: 1\nhosts: {here: {connection: local}}\n")
     (home / "serve.yaml").write_text(json.dumps(config))
-    env = {**os.environ, "RUNBOOK_STATE": str(home / "state"), "BENCH_SECRET": _SECRET}
+    env = {**environment, "RUNBOOK_STATE": str(home / "state"), "BENCH_SECRET": _SECRET}
     port = _free_port()
     argv = [RUNBOOK, "serve", "--config", str(home / "serve.yaml"), "--port", str(port)]
     with _running(argv, port, env) as process:
@@ -142,12 +151,15 @@ async def _one(port: int, request: bytes, due: float) -> float:
 
 def _request(name: str) -> bytes:
     """Return a signed event as PagerDuty sends it, over a connection of its own."""
-    about = {
-        "id": "Q1ABCDEFGHIJ",
-        "type": "incident",
-        "title": "too many clients",
-        "body": "x" * 900,
-    }
+    body, headers = signed(name, "Q1ABCDEFGHIJ")
+    given = {"Host": "127.0.0.1", "Content-Length": len(body), "Connection": "close", **headers}
+    head = "".join(f"{key}: {value}\r\n" for key, value in given.items())
+    return f"POST /hooks/pd HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+def signed(name: str, incident: str) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers of an event of that name about an incident."""
+    about = {"id": incident, "type": "incident", "title": "too many clients", "body": "x" * 900}
     event = {
         "id": f"01BENCH{name}",
         "event_type": "incident.triggered",
@@ -157,12 +169,7 @@ def _request(name: str) -> bytes:
     }
     body = json.dumps({"event": event}).encode()
     signature = hmac.new(_SECRET.encode(), body, hashlib.sha256).hexdigest()
-    head = (
-        "POST /hooks/pd HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"X-PagerDuty-Signature: v1={signature}\r\nContent-Length: {len(body)}\r\n"
-        "Connection: close\r\n\r\n"
-    )
-    return head.encode() + body
+    return body, {"Content-Type": "application/json", "X-PagerDuty-Signature": f"v1={signature}"}
 
 
 def _check_kept(home: Path) -> None:
