@@ -44,9 +44,10 @@ fuzz: ## 100,000 broken playbooks through the reader: an error or a plan, never 
 	@tools/venv.sh drill,dev
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --inputs 100000
 
-fuzz-alerts: ## 100,000 spoiled requests through the alert sources and the rules
+fuzz-alerts: ## 100,000 spoiled requests through sources and rules, and through all of serve
 	@tools/venv.sh drill,dev
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.alerts --inputs 100000
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.served --inputs 104000 --over-http 4000
 
 docs: ## docs/causes.md, made of the findings' own words
 	@tools/venv.sh drill,dev
