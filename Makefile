@@ -27,10 +27,11 @@ test: ## all tests, on real hosts: sets up Docker and the lab where it can
 	@PYTHONPATH=tests $(BIN)/python -m lab.docker_engine
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests
 
-crash: ## kill a rolling restart at every journal event, cut it off at every command, resume
+crash: ## kill a rolling restart at every journal event, cut it off, resume; kill serve 60 times
 	@tools/venv.sh drill,dev
 	@PYTHONPATH=tests $(BIN)/python -m lab.docker_engine
 	@RUNBOOK_CRASH_SWEEP=1 $(BIN)/pytest tests/lab/test_crash.py tests/lab/test_cut_off.py
+	@RUNBOOK_CRASH_SWEEP=1 $(BIN)/pytest tests/unit/serve/test_killed_again_and_again.py
 
 scenarios: ## accuracy of the diagnosis on PostgreSQL 13 to 18, written to docs/accuracy.md
 	@tools/venv.sh drill,dev,scenarios
