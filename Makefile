@@ -1,6 +1,6 @@
 # One target a task; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit test crash bench scenarios docs lab clean fuzz fuzz-alerts
+.PHONY: help demo check unit test crash bench scenarios docs lab clean fuzz fuzz-alerts screenshots
 
 BIN := .venv/bin
 
@@ -23,8 +23,9 @@ unit: ## the quick tests, to be run all the time: no Docker, under a minute
 	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow" tests/unit
 
 test: ## all tests, on real hosts: sets up Docker and the lab where it can
-	@tools/venv.sh drill,dev,scenarios
+	@tools/venv.sh drill,dev,scenarios,browser
 	@PYTHONPATH=tests $(BIN)/python -m lab.docker_engine
+	@PYTHONPATH=tests $(BIN)/python -m browser.chromium
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests
 
 crash: ## kill a rolling restart at every journal event, cut it off, resume; kill serve 60 times
@@ -53,6 +54,11 @@ fuzz-alerts: ## 100,000 spoiled requests through sources and rules, and through 
 docs: ## docs/causes.md, made of the findings' own words
 	@tools/venv.sh drill,dev
 	@$(BIN)/python tools/causes.py
+
+screenshots: ## the pages of `serve` as docs/images/ shows them, in a real browser
+	@tools/venv.sh drill,dev,browser
+	@PYTHONPATH=tests $(BIN)/python -m browser.chromium
+	@PYTHONPATH=tests $(BIN)/python -W ignore -m browser.screenshots
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

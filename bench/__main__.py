@@ -17,6 +17,7 @@ from bench import (
     report,
     rolling,
     rungs,
+    serve,
     terminate,
 )
 from bench.measure import NotMeasured
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "fleet": fleet.measure,
     "rolling": rolling.measure,
     "engine": engine.measure,
+    "serve": serve.measure,
 }
 
 

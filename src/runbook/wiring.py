@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from runbook.model.errors import DoorError, InvalidDocument, Refused, UsageError
 
 if TYPE_CHECKING:
+    from runbook.adapters.browser_sessions import BrowserSessions
     from runbook.adapters.inbox import SqliteInbox
     from runbook.adapters.pagerduty_events import PagerDutyEvents
     from runbook.adapters.run_locks import RunLocks
@@ -490,6 +491,17 @@ def worker_processes() -> Workers:
     from runbook.adapters.worker_process import Workers
 
     return Workers(state_directory() / "workers.log")
+
+
+def browser_sessions() -> BrowserSessions:
+    """Open the sessions of those who have signed in at the pages of `serve`.
+
+    Raises:
+        DoorError: when they cannot be opened.
+    """
+    from runbook.adapters.browser_sessions import BrowserSessions
+
+    return BrowserSessions(state_directory() / "sessions.db")
 
 
 def run_without_end(plan: Plan) -> RunRecord | None:

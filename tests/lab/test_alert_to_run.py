@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from browser.chromium import browser
 from pagerduty.stand_in import ROUTING_KEY, SENDER, TOKEN, PagerDutyStandIn
 
 from .alertmanager import alertmanager
@@ -95,27 +97,82 @@ def _ended(runbook: Command) -> bool:
     return bool(runs) and all(run["ended_at"] is not None for run in runs)
 
 
-def test_a_signed_webhook_is_rehearsed_told_approved_done_and_resolved(
+#: A user's own: why is it full, then the shop anew, then how does it look by now.
+RELIEVE = """
+version: 1
+name: relieve
+summary: Say why the database is full, restart the shop in batches, and look again.
+target: {kind: database}
+steps:
+  - name: before
+    diagnose: {database: "${target}"}
+  - name: the shop anew
+    rolling: {service: shop}
+  - name: afterwards
+    diagnose: {database: "${target}"}
+"""
+
+
+def test_a_signed_webhook_is_told_approved_in_a_browser_done_and_resolved(
     lab: Lab, runbook: Command, tmp_path: Path, pagerduty: PagerDutyStandIn
 ) -> None:
+    (tmp_path / "relieve.yaml").write_text(RELIEVE)
     rule = {
         "name": "relieve",
         "hook": "pagerduty",
         "when": {"event": "incident.triggered", "service": SERVICE},
-        "run": "terminate-idle",
+        "run": "relieve.yaml",
         "target": {"label": "database", "of": "database"},
         "mode": "real",
-        "tell": {"pagerduty": {"acknowledge": True, "resolve": True}},
+        "approval": {"by": ["ana"]},
+        "tell": {"pagerduty": {"acknowledge": True, "resolve": True, "custom_field": "outcome"}},
     }
     pagerduty.incidents[INCIDENT].service = SERVICE
     saturate(lab)
+    before = [lab.invocation_id(host) for host in lab.apps]
     people = {"ana": {"role": "approver", "token": {"env": "ANA_TOKEN"}}}
     with serving(runbook, tmp_path, config(pagerduty, rule, people=people)) as serve:
+        # PagerDuty sends at least once: the second time is the same event.
         assert serve.pagerduty(triggered(INCIDENT, SERVICE)) == 202
         assert serve.pagerduty(triggered(INCIDENT, SERVICE)) == 202
-        until(lambda: any("approve" in n for n in pagerduty.notes(INCIDENT)), "it asks")
+        until(lambda: noted(pagerduty, "waits for approval"), "it asks")
+        assert [lab.invocation_id(host) for host in lab.apps] == before
         (waits,) = runbook("runs", "list", "--open", "--format", "json").json()
-        runbook("runs", "approve", waits["run_id"], "--yes")
-        until(lambda: pagerduty.incidents[INCIDENT].status == "resolved", "it is resolved")
-    assert len(runbook("runs", "list", "--format", "json").json()) == 1
+        # A killed serve has lost nothing, and its run goes on without it.
+        serve.stop(signal.SIGKILL)
+        serve.start()
+        approve_in_a_browser(serve.port, waits["run_id"])
+        until(lambda: pagerduty.incidents[INCIDENT].status == "resolved", "resolved")
+        until(lambda: noted(pagerduty, "Done"), "the result is told")
+    (run,) = runbook("runs", "list", "--format", "json").json()
+    assert (run["status"], run["incident"]) == ("done", INCIDENT)
+    assert "ana@browser" in runbook("runs", "show", run["run_id"]).said
+    after = [lab.invocation_id(host) for host in lab.apps]
+    assert not set(before) & set(after)
+    notes = pagerduty.notes(INCIDENT)
+    markers = [note.rpartition("\n")[2].rpartition("/")[0] for note in notes]
+    assert len(notes) == 3, notes
+    assert all(run["run_id"] in marker for marker in markers)
+    assert pagerduty.incidents[INCIDENT].fields["outcome"]
+    assert [change["payload"]["summary"] for change in pagerduty.changes]
     assert pagerduty.complaints == []
+    assert SECRET not in serve.log
+    assert TOKEN not in serve.log
+
+
+def noted(pagerduty: PagerDutyStandIn, text: str) -> bool:
+    """Whether a note on the incident says something."""
+    return any(text in note for note in pagerduty.notes(INCIDENT))
+
+
+def approve_in_a_browser(port: int, run_id: str) -> None:
+    """Sign in as Ana, look at what the run asks, and say yes."""
+    with browser() as chromium:
+        page = chromium.new_page(base_url=f"http://127.0.0.1:{port}")
+        page.set_default_timeout(30_000)
+        page.goto(f"/runs/{run_id}")
+        page.fill("#token", "a-token-of-anas")
+        page.press("#token", "Enter")
+        page.get_by_text("app-1").first.wait_for()
+        page.get_by_role("button", name="Approve").click()
+        page.get_by_text("Approved by ana@browser").wait_for()

@@ -1,11 +1,11 @@
-"""One thread that writes to an SQLite file what many ask for, in as few transactions as it can.
+"""Writes to an SQLite file what many threads ask for, in as few transactions as it can.
 
-A commit waits for the disk; while it does, the next ones gather, and share one wait.
+A commit waits for the disk; while it does, the next works gather, and whoever comes to the
+connection first takes all of them along in one transaction.
 """
 
 from __future__ import annotations
 
-import queue
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -23,18 +23,12 @@ _Work = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
 class GroupCommit:
     """Works on one connection, one after the other; each is on disk when `do` returns."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], name: str) -> None:
-        """Start the thread; `connect` opens its connection, without implicit transactions.
-
-        Raises:
-            sqlite3.Error: when it cannot be opened.
-        """
-        self._db = connect()
-        self._asked: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._closing = threading.Lock()
-        self._closed = False
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """Take a connection without implicit transactions, to be used from any thread."""
+        self._db = db
+        self._gathering = threading.Lock()
+        self._asked: list[_Work] = []
+        self._committing = threading.Lock()
 
     def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Have some work done in a transaction, and return what it returns once that is on disk.
@@ -42,41 +36,25 @@ class GroupCommit:
         What it raises undoes its own statements, and is raised here.
 
         Raises:
-            sqlite3.Error: when it cannot be written, or the file was closed.
+            sqlite3.Error: when it cannot be written, or the connection was closed.
         """
         done: Future[T] = Future()
-        with self._closing:
-            if self._closed:
-                raise sqlite3.ProgrammingError("it was closed")
-            self._asked.put((work, done))
+        with self._gathering:
+            self._asked.append((work, done))
+        with self._committing:
+            while not done.done():
+                self._commit(self._gathered())
         return done.result()
 
     def close(self) -> None:
-        """Write what was asked for, and close the connection; may be called twice."""
-        with self._closing:
-            if not self._closed:
-                self._closed = True
-                self._asked.put(None)
-        self._thread.join()
+        """Close the connection, once nobody works on it; may be called twice."""
+        with self._committing:
+            self._db.close()
 
-    def _work(self) -> None:
-        goes_on = True
-        while goes_on:
-            works, goes_on = self._gather()
-            if works:
-                self._commit(works)
-        self._db.close()
-
-    def _gather(self) -> tuple[list[_Work], bool]:
-        """Wait for work, and take what has come meanwhile; False: it was the last."""
-        works: list[_Work] = []
-        asked = self._asked.get()
-        while asked is not None:
-            works.append(asked)
-            if len(works) >= _TOGETHER or self._asked.empty():
-                return works, True
-            asked = self._asked.get()
-        return works, False
+    def _gathered(self) -> list[_Work]:
+        with self._gathering:
+            works, self._asked = self._asked[:_TOGETHER], self._asked[_TOGETHER:]
+        return works
 
     def _commit(self, works: list[_Work]) -> None:
         told: list[Callable[[], None]] = []

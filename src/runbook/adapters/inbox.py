@@ -21,7 +21,7 @@ from runbook.adapters.group_commit import GroupCommit
 from runbook.adapters.inbox_schema import VERSION, migrate
 from runbook.model.alert import Alert
 from runbook.model.errors import DoorError
-from runbook.model.intake import Entry, QueueFull, State
+from runbook.model.intake import Entry, QueueFull, Settled, State
 
 #: Seconds that a row is kept beyond its event. A source sends again for up to 48 hours
 #: (PagerDuty), so that a key must outlast them; what led to a run is looked up for cool-downs, and
@@ -34,6 +34,10 @@ _BUSY_S = 2.0
 
 #: Rows forgotten in one go, and seconds between two goes: nobody waits long for it.
 _FORGOTTEN, _FORGET_EVERY_S = 500, 60.0
+
+#: Seconds between two checkpoints by whoever settles; pages in the log (64 MB) at which whoever
+#: writes has to see to it after all, because nobody settles.
+_CHECKPOINT_EVERY_S, _LOG_PAGES = 2.0, 16_000
 
 _ENTRY = "number, alert, received_at, state, why, rule, target, run_id"
 
@@ -51,17 +55,17 @@ class SqliteInbox:
         self._limit = limit
         self._busy_s = busy_s
         self._lock = threading.Lock()
-        self._forget_at = 0.0
+        self._forget_at = self._checkpoint_at = 0.0
         with self._translated("opened"):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _make(path)
             self._db = self._connect()
             self._check_version(migrate(self._db))
-            self._writer = GroupCommit(self._connect, "inbox")
+            self._writer = GroupCommit(self._connect())
 
     def put(self, alerts: Sequence[Alert], at: float) -> int:
         """Keep events, each key once for good; see `Inbox`."""
-        # Made here and not by the one thread that everybody waits for.
+        # Made before it is our turn: everybody waits for the one whose turn it is.
         rows = [_row(alert, at) for alert in alerts]
         with self._translated("written"):
             return self._writer.do(lambda db: self._insert(db, rows))
@@ -75,27 +79,18 @@ class SqliteInbox:
         with self._lock, self._translated("read"):
             return _count_queued(self._db)
 
-    def settle(
-        self,
-        number: int,
-        state: State,
-        why: str,
-        *,
-        rule: str | None = None,
-        target: str | None = None,
-        run_id: str | None = None,
-    ) -> None:
-        """Note what became of an event; see `Inbox`."""
-        longer = _KEPT_LONGER_S - _KEPT_S["queued"] if state not in _KEPT_S else 0.0
-        values = (state, why, rule, target, run_id, longer, number)
+    def settle(self, settled: Sequence[Settled]) -> None:
+        """Note what became of events; see `Inbox`."""
+        rows = [_settling(one) for one in settled]
         with self._translated("written"):
             self._writer.do(
-                lambda db: db.execute(
+                lambda db: db.executemany(
                     "UPDATE entries SET state = ?, why = ?, rule = ?, target = ?, run_id = ?,"
                     " until = until + ? WHERE number = ? AND state = 'queued'",
-                    values,
+                    rows,
                 )
             )
+            self._checkpoint()
 
     def recent(self, limit: int = 50) -> Sequence[Entry]:
         """Return the newest events, the newest first."""
@@ -113,7 +108,7 @@ class SqliteInbox:
         with self._lock, suppress(sqlite3.Error):
             self._db.close()
 
-    # ---- the writer's thread -----------------------------------------------------------------
+    # ---- writing -----------------------------------------------------------------------------
 
     def _insert(self, db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         self._forget_old(db)
@@ -129,6 +124,14 @@ class SqliteInbox:
         if waiting > max(self._limit, new):
             raise QueueFull(f"{self._limit} events wait already")
         return new
+
+    def _checkpoint(self) -> None:
+        """Bring the log into the file beside those who write: none of them waits for it."""
+        if time.monotonic() < self._checkpoint_at:
+            return
+        self._checkpoint_at = time.monotonic() + _CHECKPOINT_EVERY_S
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _forget_old(self, db: sqlite3.Connection) -> None:
         """Forget what nobody asks for any more; it rides along with a transaction."""
@@ -154,6 +157,7 @@ class SqliteInbox:
         )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         return db
 
     def _check_version(self, version: int) -> None:
@@ -197,6 +201,11 @@ def _run_id(at: float) -> str:
 
 def _count_queued(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT count(*) FROM entries WHERE state = 'queued'").fetchone()[0])
+
+
+def _settling(one: Settled) -> tuple[Any, ...]:
+    longer = 0.0 if one.state in _KEPT_S else _KEPT_LONGER_S - _KEPT_S["queued"]
+    return (one.state, one.why, one.rule, one.target, one.run_id, longer, one.number)
 
 
 def _entry(  # noqa: PLR0917 - a row

@@ -41,8 +41,6 @@ _COLUMNS = (
 )
 #: Seconds that a write waits for another process'.
 _BUSY_S = 5.0
-#: Things that were told are kept for so many seconds: longer than any run is looked at.
-_KEPT_S = 30 * 86400.0
 
 
 class TellingStore:

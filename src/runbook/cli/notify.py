@@ -151,6 +151,8 @@ def _tell_pending(config: ServeConfig) -> int:
         before = teller.left()
         teller.step(list(dict.fromkeys(told.run_id for told in before)), at_once=True)
         left = {_name(told): told for told in teller.left()}
+        for told in teller.given_up():
+            click.echo(f"{_name(told)}: was given up: {told.why}", err=True)
     finally:
         teller.close()
     for told in before:

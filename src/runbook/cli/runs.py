@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from runbook.cli.runs_keep import prune, verify
 from runbook.cli.runs_report import report
 from runbook.cli.runs_resume import resume, work
 from runbook.model.document import visible
-from runbook.model.units import format_duration
+from runbook.rendering.event_lines import line_of
 
 if TYPE_CHECKING:
     from runbook.model.ports import KeptRun
@@ -103,8 +102,8 @@ def _text(kept: KeptRun) -> None:
     click.echo(f"plan      {record.plan_hash}\n")
     _timeline(kept)
     for event in kept.events:
-        if event.kind in _LINES:
-            line = _LINES[event.kind](event.data)
+        line = line_of(event)
+        if line is not None:
             at = time.strftime("%H:%M:%S", time.localtime(event.at))
             click.echo(f"{at}  {visible(event.task or ''):<32} {visible(line)}".rstrip())
 
@@ -122,30 +121,6 @@ def _timeline(kept: KeptRun) -> None:
 
 #: Targets of the timeline on a screen; a report has more.
 _DRAWN = 20
-
-#: Event -> its line, from its data; kinds that are not here have none.
-_LINES: Mapping[str, Callable[[dict[str, Any]], str]] = {
-    "said": lambda d: f"{d['stage']} {d['text']}".strip(),
-    "intended": lambda d: f"about to: {d['sentence']}",
-    "changed": lambda d: f"done: {d['sentence']} ({d['seconds']}s)",
-    "assumed": lambda d: f"would: {d['sentence']}",
-    "task_finished": lambda d: f"{d['result']['status']}: {d['result']['summary']}",
-    "asked": lambda d: (
-        f"asked: {d.get('prompt') or 'confirm'} {len(d['touches'])} changes"
-        f" (confirmation {d['hash']})"
-        + (f", of {' or '.join(d['by'])}" if d.get("by") else "")
-        + (f", for {format_duration(d['expires_s'])}" if d.get("expires_s") is not None else "")
-    ),
-    "answered": lambda d: (
-        f"{'yes' if d['yes'] else 'no'}, by {d['by']} {d.get('comment', '')}".strip()
-    ),
-    "owed": lambda d: f"owed from here on: {d['what']}",
-    "paid": lambda d: f"owed no longer: {d['key']}",
-    "interrupted": lambda d: f"asked to stop, by {d['by']}",
-    "resumed": lambda d: f"taken up again, by {d['by']} (process {d['pid']})",
-    "locked": lambda d: f"lock {d['lock']}: {d['how']}",
-    "finished": lambda d: f"{d['status']} {d['reason']}".strip(),
-}
 
 
 def _date(at: float) -> str:

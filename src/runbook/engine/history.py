@@ -190,6 +190,8 @@ def _moments(events: Sequence[Event]) -> Iterator[Moment]:
         match event.kind:
             case "interrupted":
                 yield Moment(at=event.at, text=f"asked to stop, by {data.get('by')}")
+            case "noted" if event.task is None:
+                yield Moment(at=event.at, text=f"{data.get('what')}, says {data.get('by')}")
             case "resumed":
                 yield Moment(at=event.at, text=f"taken up again, by {data.get('by')}")
             case "locked" if data.get("how") != "taken":

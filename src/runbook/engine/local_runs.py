@@ -92,8 +92,10 @@ class LocalRuns:
         if not self._processes.alive(run_id):
             self.close(run_id, "interrupted", f"given up by {by}")
 
-    def go_on(self, run_id: str) -> None:
+    def go_on(self, run_id: str, by: str = "") -> None:
         """Begin a process for a run that has none: one that was killed, or was answered meanwhile.
+
+        `by` is who wants it, for the journal; empty: it goes on by itself.
 
         Raises:
             UsageError: for a run that is over, or that has a process.
@@ -103,6 +105,9 @@ class LocalRuns:
             raise UsageError(f"run {run_id} is over: {view.record.status}")
         if view.alive:
             raise UsageError(f"run {run_id} goes on: a process on this machine works on it")
+        if by:
+            wanted = {"what": "to be taken up again", "by": by}
+            self._journal.append(run_id, Event(kind="noted", at=self._now(), data=wanted))
         self._go_on(run_id)
 
     def close(self, run_id: str, status: str, reason: str, hint: str = "") -> None:

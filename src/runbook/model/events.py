@@ -15,6 +15,7 @@ from typing import Any, Literal
 #: asked          a confirmation was asked for              data: touches, hash
 #: answered       ... and answered                          data: yes, by
 #: noted          a task kept what a resume will need       data: what the step wrote
+#:                without a task: a person's word to the run   data: what, by
 #: owed           the run owes something to the world (synced)  data: an Obligation
 #: paid           ... and does no longer                    data: key
 #: interrupted    somebody asked it to stop                 data: by (a signal, a person)

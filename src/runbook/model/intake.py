@@ -31,6 +31,19 @@ class Entry:
     run_id: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """What became of an event."""
+
+    #: The entry's.
+    number: int
+    state: State
+    why: str = ""
+    rule: str | None = None
+    target: str | None = None
+    run_id: str | None = None
+
+
 class QueueFull(Exception):
     """More events wait than the configuration allows; the sender is asked to come again."""
 
@@ -52,20 +65,14 @@ class Inbox(Protocol):
     def waiting(self) -> int:
         """Return how many events nobody has looked at."""
 
-    def settle(  # what became of an event; once
-        self,
-        number: int,
-        state: State,
-        why: str,
-        *,
-        rule: str | None = None,
-        target: str | None = None,
-        run_id: str | None = None,
-    ) -> None:
-        """Note what became of an event. With a run: once the run is in the journal.
+    def settle(self, settled: Sequence[Settled]) -> None:
+        """Note what became of events, of each once. With a run: once the run is in the journal.
 
         An event that is queued still, and has its `run_id` in the journal, lost its process in
         between: it is settled, and nothing is begun.
+
+        Raises:
+            DoorError: when it cannot be written; then all of them are queued still.
         """
 
     def recent(self, limit: int = 50) -> Sequence[Entry]:

@@ -69,6 +69,9 @@ class ToldStore(Protocol):
     def given_up(self, limit: int = 50) -> Sequence[Told]:
         """Return what nobody tries to tell any more, the newest first."""
 
+    def forget(self, before: float) -> None:
+        """Forget what became due before a moment and is not due any more."""
+
     def close(self) -> None:
         """Let go of the file."""
 

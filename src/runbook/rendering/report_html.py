@@ -172,7 +172,7 @@ def _tone(status: str) -> str:
 
 
 def _timeline(timeline: Timeline) -> str:
-    colours = _colours(timeline)
+    colours = stage_colours(timeline)
     rows = "".join(
         f'<div class="row"><span class="name" title="{text(name)}">{text(name)}</span>'
         f'<span class="track">{"".join(_bar(bar, colours) for bar in bars)}</span></div>\n'
@@ -185,7 +185,8 @@ def _timeline(timeline: Timeline) -> str:
     return f'{rows}{axis}<p class="legend">{legend}; striped: not well</p>{more}\n'
 
 
-def _colours(timeline: Timeline) -> dict[str, int]:
+def stage_colours(timeline: Timeline) -> dict[str, int]:
+    """Return the number of each stage's colour, `c0` to `c5`."""
     names = dict.fromkeys(bar.name for _, bars in timeline.rows for bar in bars)
     return {name: _STAGES.get(name, n % _COLOURS) for n, name in enumerate(names)}
 

@@ -143,7 +143,7 @@ def _facts(history: History) -> Iterator[Block]:
         ("Took", format_duration(max(0.0, history.end - history.start))),
         ("Plan", record.plan_hash),
     ]
-    rows += [(f"Parameter {name}", _plain(value)) for name, value in history.params.items()]
+    rows += [(f"Parameter {name}", plain(value)) for name, value in history.params.items()]
     if history.request is not None and history.request.limit:
         rows.append(("Limited to", history.request.limit))
     yield Facts(rows=tuple(rows))
@@ -372,7 +372,8 @@ def _share(part: float, whole: float) -> float:
     return min(1.0, max(0.0, part / whole))
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """Return a parameter's value as a person would write it."""
     if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
+        return ", ".join(map(plain, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

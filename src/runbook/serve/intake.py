@@ -6,14 +6,15 @@ the journal. A process that is killed in between finds both at its next start: o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from runbook.alerts import pace, rules
 from runbook.model.alert import Alert
 from runbook.model.errors import DoorError, RunbookError
 from runbook.model.fleet import Fleet
-from runbook.model.intake import Entry, State
+from runbook.model.intake import Entry, Settled
 from runbook.model.ports import KeptRun
 from runbook.model.serve_config import Rule
 from runbook.serve.context import Context
@@ -26,19 +27,10 @@ from runbook.serve.submitting import submit
 _TOGETHER = 200
 #: Seconds until the next go: when some had to wait, and when none is there.
 _BUSY_S, _IDLE_S = 1.0, 30.0
+#: Seconds in which the next ones gather: to note each by itself would keep callers from the disk.
+_GATHER_S = 0.05
 #: Seconds that an event waits for PagerDuty when only the incident can tell which rule holds.
 _UNREAD_S = 300.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Verdict:
-    """What becomes of an event; `state` None: it waits."""
-
-    state: State | None
-    why: str = ""
-    rule: str | None = None
-    target: str | None = None
-    run_id: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -105,63 +97,70 @@ class Intake:
             return _IDLE_S
         most = self._context.config.limits.at_once
         this = _Pass(free=most - self._working(), load=self._context.load_fleet)
-        taken = 0
-        for entry in entries:
-            if self.stopping:
-                break
-            taken += self._take(entry, this)
+        taken = self._take_all(entries, this)
         # Those that wait must not hide those that came after them.
         stuck = not taken and len(entries) == self._reach
         self._reach = self._reach * 4 if stuck else _TOGETHER
+        if taken:
+            time.sleep(_GATHER_S)
         return 0.0 if taken or stuck else _BUSY_S
 
-    def _take(self, entry: Entry, this: _Pass) -> bool:
-        verdict = self._found(entry) or self._judged(entry, this)
-        if verdict.state is None:
-            return False
-        self._context.inbox.settle(
-            entry.number,
-            verdict.state,
-            verdict.why,
-            rule=verdict.rule,
-            target=verdict.target,
-            run_id=verdict.run_id,
-        )
-        self._tell(entry, verdict)
-        return True
+    def _take_all(self, entries: Sequence[Entry], this: _Pass) -> int:
+        """Take what can be taken; those that led to no run are noted together, at the end."""
+        ignored: list[tuple[Entry, Settled]] = []
+        began = 0
+        for entry in entries:
+            if self.stopping:
+                break
+            settled = self._found(entry) or self._judged(entry, this)
+            if settled is None:
+                continue
+            if settled.state == "ignored":
+                ignored.append((entry, settled))
+                continue
+            # The next one's cool-down may hang on it.
+            self._context.inbox.settle([settled])
+            self._tell(entry, settled)
+            began += 1
+        if ignored:
+            self._context.inbox.settle([settled for _, settled in ignored])
+        for entry, settled in ignored:
+            self._tell(entry, settled)
+        return began + len(ignored)
 
-    def _found(self, entry: Entry) -> _Verdict | None:
+    def _found(self, entry: Entry) -> Settled | None:
         """An event whose run is there was taken by a process that died before it could say so."""
         kept = self._context.journal.run(entry.run_id) if entry.run_id else None
-        return _ran(kept) if kept is not None else None
+        return _ran(entry, kept) if kept is not None else None
 
-    def _judged(self, entry: Entry, this: _Pass) -> _Verdict:
+    def _judged(self, entry: Entry, this: _Pass) -> Settled | None:
+        """Return what becomes of an event; None: it waits."""
         alert, config = entry.alert, self._context.config
         if not rules.worth_reading(alert, config):
-            return _Verdict(state="ignored", why="no rule")
+            return Settled(number=entry.number, state="ignored", why="no rule")
         if this.free <= 0:
-            return _Verdict(state=None)
+            return None
         looked = self._incidents.look(alert.incident)
         rule = rules.rule_for(alert, config, looked.incident)
         if rule is None and looked.why and self._age(entry) < _UNREAD_S:
-            return _Verdict(state=None)
+            return None
         if rule is None:
-            return _Verdict(state="ignored", why=_with("no rule", looked.why))
+            return Settled(number=entry.number, state="ignored", why=_with("no rule", looked.why))
         return self._ruled(entry, rule, looked, this)
 
-    def _ruled(self, entry: Entry, rule: Rule, looked: Looked, this: _Pass) -> _Verdict:
+    def _ruled(self, entry: Entry, rule: Rule, looked: Looked, this: _Pass) -> Settled | None:
         try:
             return self._by_rule(entry, rule, looked, this)
         except _NoInventory as error:
             if self._age(entry) < rule.max_age:
                 self._say_trouble(str(error))
-                return _Verdict(state=None)
-            return _Verdict(state="failed", why=str(error), rule=rule.name)
+                return None
+            return Settled(number=entry.number, state="failed", why=str(error), rule=rule.name)
         except DoorError:
             raise
         except RunbookError as error:
             said = _with(_whole(error), looked.why)
-            return _Verdict(state="failed", why=said, rule=rule.name)
+            return Settled(number=entry.number, state="failed", why=said, rule=rule.name)
 
     def _age(self, entry: Entry) -> float:
         return self._context.now() - entry.received_at
@@ -171,7 +170,7 @@ class Intake:
             self._log.say("trouble", loop="intake", why=why)
         self.trouble = why
 
-    def _by_rule(self, entry: Entry, rule: Rule, looked: Looked, this: _Pass) -> _Verdict:
+    def _by_rule(self, entry: Entry, rule: Rule, looked: Looked, this: _Pass) -> Settled:
         config, now = self._context.config, self._context.now()
         fleet = this.fleet()
         self.trouble = ""
@@ -187,11 +186,12 @@ class Intake:
         )
         if isinstance(wanted, rules.Ignored):
             why = _with(wanted.why, looked.why)
-            return _Verdict(state="ignored", why=why, rule=rule.name)
+            return Settled(number=entry.number, state="ignored", why=why, rule=rule.name)
         assert entry.run_id is not None  # noqa: S101 - a queued entry has one
         self._submit(entry.run_id, wanted, fleet)
         this.free -= 1
-        return _Verdict(
+        return Settled(
+            number=entry.number,
             state="ran",
             why=_with("; ".join(wanted.remarks), looked.why),
             rule=rule.name,
@@ -208,28 +208,29 @@ class Intake:
                 raise
         self._began()
 
-    def _tell(self, entry: Entry, verdict: _Verdict) -> None:
-        self._metrics.settled.labels(verdict.state).inc()
-        if verdict.state == "ran":
-            self._metrics.begun.labels(verdict.rule).inc()
+    def _tell(self, entry: Entry, settled: Settled) -> None:
+        self._metrics.settled.labels(settled.state).inc()
+        if settled.state == "ran":
+            self._metrics.begun.labels(settled.rule).inc()
         alert: Alert = entry.alert
         self._log.say(
             "settled",
             entry=entry.number,
-            state=verdict.state,
+            state=settled.state,
             hook=alert.hook,
             on=alert.event,
             incident=alert.incident,
-            rule=verdict.rule,
-            target=verdict.target,
-            run=verdict.run_id,
-            why=verdict.why or None,
+            rule=settled.rule,
+            target=settled.target,
+            run=settled.run_id,
+            why=settled.why or None,
             title=alert.title[:100] or None,
         )
 
 
-def _ran(kept: KeptRun) -> _Verdict:
-    return _Verdict(
+def _ran(entry: Entry, kept: KeptRun) -> Settled:
+    return Settled(
+        number=entry.number,
         state="ran",
         why="begun before a restart",
         rule=kept.request.rule if kept.request else None,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from runbook import wiring
 from runbook.alerts import SOURCES
-from runbook.model.serve_config import ServeConfig
+from runbook.serve.answering import take_answer
+from runbook.serve.pages import routes
 from runbook.serve.service import Doors
+
+if TYPE_CHECKING:
+    from runbook.model.serve_config import ServeConfig
 
 
 def join(config: ServeConfig) -> Doors:
@@ -18,4 +24,6 @@ def join(config: ServeConfig) -> Doors:
         sources=SOURCES,
         incidents=wiring.incident_reader(config),
         teller=wiring.open_teller(config),
+        take_answer=take_answer,
+        pages=routes,
     )

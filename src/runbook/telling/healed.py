@@ -7,9 +7,9 @@ from typing import Any
 
 from runbook.model.history import History, TaskTold
 
-#: Percent of the usable slots from which on `diagnose --check` warns: to call a database healed
-#: that would be warned of at the next check helps nobody.
-WARNING = 80
+#: Percent of the usable slots that may be in use: a fifth is free then, which is the headroom that
+#: a termination aims for unless told, and where `diagnose --check` begins to warn.
+AT_EASE = 80
 #: What a termination calls the sessions that it has ended when they do not stay away.
 _CAME_BACK = {"came_back", "partly_back", "not_watched", "interrupted", "refused"}
 
@@ -54,7 +54,7 @@ def _after(task: TaskTold, changed_at: float) -> Iterator[bool]:
 
 def _at_ease(row: Any) -> Iterator[bool]:
     if isinstance(row, Mapping) and _counts(row):
-        yield 100 * row["used"] < WARNING * row["usable"]
+        yield 100 * row["used"] <= AT_EASE * row["usable"]
 
 
 def _counts(row: Mapping[str, Any]) -> bool:

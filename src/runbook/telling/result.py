@@ -94,7 +94,8 @@ def _essence(history: History) -> str:
         looked = [each for step in history.steps for each in step.targets.values()]
         count = sum(len(each.touches) for each in looked)
         shown = max(count, sum(made.state == "assumed" for _, made in history.changes))
-        return f"{shown} changes shown, nothing was changed" if shown else "nothing to change"
+        changes = f"{shown} change{'' if shown == 1 else 's'}"
+        return f"{changes} shown, nothing was changed" if shown else "nothing to change"
     if history.status != "done":
         return plain(history.reason)
     summaries = [step.result.summary for step in history.steps if step.result is not None]

@@ -10,21 +10,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from runbook.model.errors import DoorError, Locked
 from runbook.model.history import History
 from runbook.model.intake import Told
-from runbook.model.ports import Journal, KeptRun, RunRecord
+from runbook.model.ports import Journal, KeptRun
 from runbook.model.telling import Claims, NotTold, Sender, ToldStore
 from runbook.telling.case import Links
 from runbook.telling.due import due, recipients
+from runbook.telling.runs import ENDED_S, Runs, TellingRun
 
 #: Seconds between two looks: a run's first note is there within two.
 LOOK_S = 1.0
-#: How far back is looked for runs, in seconds; and among how many.
-_ENDED_S, _OPEN_S, _RUNS = 48 * 3600.0, 7 * 86400.0, 1000
+#: Seconds for which is kept what was told: longer than any run is looked at.
+_KEPT_S = 30 * 86400.0
 #: After so long nobody waits for it any more; it stays visible.
 GIVEN_UP_S = 24 * 3600.0
 #: Seconds before the second attempt, doubled before each further one, and at most.
@@ -48,33 +48,17 @@ class Ports:
     clock: Callable[[], float] = time.monotonic
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """A run that somebody is told of."""
-
-    history: History
-    tell: Mapping[str, Any]
-
-
-@dataclass(kw_only=True)
-class _Known:
-    """What need not be read again."""
-
-    #: Runs that tell nobody, and ends of which all was told.
-    silent: set[str] = field(default_factory=set)
-    settled: dict[str, float | None] = field(default_factory=dict)
-
-
 class Teller:
     """See the module; used from one thread."""
 
     def __init__(self, ports: Ports, *, also_close: Sequence[Journal] = ()) -> None:
         self._ports = ports
         self._also_close = also_close
-        self._known = _Known()
+        self._runs = Runs(ports.journal, ports.history_of, ports.now)
         #: Until when a recipient that is down is left alone, by the ports' `now`.
         self._resting: dict[str, float] = {}
         self._at_once = False
+        self._tidied = False
 
     def step(
         self,
@@ -94,13 +78,13 @@ class Teller:
         """
         deadline = self._ports.clock() + within_s
         self._at_once = at_once
-        runs = self._runs(self._recent() if run_ids is None else run_ids)
+        runs = self._runs.read(self._runs.recent() if run_ids is None else run_ids)
         unsettled = self._tell_all(self._by_recipient(runs), deadline)
         for record in (run.history.record for run in runs):
-            if record.ended_at is not None and record.run_id not in unsettled:
-                self._known.settled[record.run_id] = record.ended_at
+            if record.run_id not in unsettled:
+                self._runs.settle(record)
         if run_ids is None:
-            self._give_up_the_old()
+            self._tidy()
         return LOOK_S
 
     def pending(self) -> int:
@@ -110,6 +94,10 @@ class Teller:
     def left(self) -> Sequence[Told]:
         """Return what is due still, the oldest first."""
         return self._ports.store.pending()
+
+    def given_up(self) -> Sequence[Told]:
+        """Return what was tried in vain and is tried no more, the newest first."""
+        return [told for told in self._ports.store.given_up() if told.attempts]
 
     def told_of(self, run_id: str, recipient: str) -> Sequence[Told]:
         """Return what one recipient was, or is to be, told of a run, in order."""
@@ -127,51 +115,24 @@ class Teller:
         for journal in self._also_close:
             journal.close()
 
-    # ---- which runs ------------------------------------------------------------------------
-
-    def _runs(self, run_ids: Sequence[str]) -> list[_Run]:
-        wanted = (run_id for run_id in run_ids if run_id not in self._known.silent)
-        return [run for run in map(self._run, wanted) if run is not None]
-
-    def _recent(self) -> list[str]:
-        now = self._ports.now()
-        records = self._ports.journal.runs(_RUNS)
-        return [r.run_id for r in reversed(records) if _recent(r, now) and not self._settled(r)]
-
-    def _settled(self, record: RunRecord) -> bool:
-        ended = self._known.settled.get(record.run_id)
-        return ended is not None and ended == record.ended_at
-
-    def _run(self, run_id: str) -> _Run | None:
-        try:
-            kept = self._ports.journal.run(run_id)
-            if kept is None:
-                return None
-            if kept.request is None or kept.request.tell is None:
-                self._known.silent.add(run_id)
-                return None
-            return _Run(history=self._ports.history_of(kept), tell=kept.request.tell)
-        except (DoorError, KeyError, TypeError, ValueError, AttributeError):
-            return None  # one that is damaged must not keep the others from being told
-
     # ---- telling ---------------------------------------------------------------------------
 
-    def _by_recipient(self, runs: Sequence[_Run]) -> dict[str, list[_Run]]:
-        work: dict[str, list[_Run]] = {}
+    def _by_recipient(self, runs: Sequence[TellingRun]) -> dict[str, list[TellingRun]]:
+        work: dict[str, list[TellingRun]] = {}
         for run in runs:
             for recipient in recipients(run.tell):
                 if recipient in self._ports.senders:
                     work.setdefault(recipient, []).append(run)
         return work
 
-    def _tell_all(self, work: Mapping[str, list[_Run]], deadline: float) -> set[str]:
+    def _tell_all(self, work: Mapping[str, list[TellingRun]], deadline: float) -> set[str]:
         """Tell each recipient in a thread of its own; return the runs of which more is due."""
         if not work:
             return set()
         unsettled: set[str] = set()
         troubles: list[Exception] = []
 
-        def work_on(name: str, runs: list[_Run]) -> None:
+        def work_on(name: str, runs: list[TellingRun]) -> None:
             try:
                 unsettled.update(self._tell_recipient(name, runs, deadline))
             except Exception as error:  # noqa: BLE001 - raised again where it is waited for
@@ -190,7 +151,7 @@ class Teller:
             raise trouble
         return unsettled
 
-    def _tell_recipient(self, name: str, runs: list[_Run], deadline: float) -> set[str]:
+    def _tell_recipient(self, name: str, runs: list[TellingRun], deadline: float) -> set[str]:
         unsettled: set[str] = set()
         for run in runs:
             run_id = run.history.record.run_id
@@ -203,7 +164,7 @@ class Teller:
                 unsettled.add(run_id)
         return unsettled
 
-    def _tell_run(self, name: str, run: _Run, deadline: float) -> bool:
+    def _tell_run(self, name: str, run: TellingRun, deadline: float) -> bool:
         """Keep what is due, and tell it in order; return whether something is due still."""
         store, now = self._ports.store, self._ports.now()
         run_id = run.history.record.run_id
@@ -214,7 +175,10 @@ class Teller:
             its_time = self._at_once or told.next_at <= now
             if told.state == "due" and its_time and not self._attempt(told, deadline):
                 break
-        return any(told.state == "due" for told in store.of(run_id, name).values())
+        kept = store.of(run_id, name).values()
+        # What was told now may have something else follow: a note that is there can be updated.
+        follows = due(run.history, run.tell, kept, self._ports.links, now, recipient=name)
+        return bool(follows) or any(told.state == "due" for told in kept)
 
     def _attempt(self, told: Told, deadline: float) -> bool:
         """Try to tell one thing; return whether the next one may be tried."""
@@ -253,16 +217,13 @@ class Teller:
             return replace(told, state="given-up", attempts=attempts, why=error.message)
         return replace(told, attempts=attempts, next_at=now + wait, why=error.message)
 
-    def _give_up_the_old(self) -> None:
+    def _tidy(self) -> None:
         """Give up what has waited for long: its run is older than those that are looked at."""
         store, now = self._ports.store, self._ports.now()
+        if not self._tidied:
+            self._tidied = True  # once a process is enough: it is written to the disk
+            store.forget(now - _KEPT_S)
         for told in store.pending():
-            if now - told.since > _ENDED_S + GIVEN_UP_S:
+            if now - told.since > ENDED_S + GIVEN_UP_S:
                 why = told.why or "nobody was there to tell it"
                 store.keep(replace(told, state="given-up", why=why))
-
-
-def _recent(record: RunRecord, now: float) -> bool:
-    if record.ended_at is None:
-        return now - record.started_at < _OPEN_S
-    return now - record.ended_at < _ENDED_S

@@ -14,7 +14,7 @@ from runbook.adapters.group_commit import GroupCommit
 from runbook.adapters.inbox import SqliteInbox
 from runbook.model.alert import Alert
 from runbook.model.errors import DoorError
-from runbook.model.intake import QueueFull
+from runbook.model.intake import QueueFull, Settled
 
 
 def _alert(key: str, **more: object) -> Alert:
@@ -40,7 +40,7 @@ def test_a_key_is_taken_once_whatever_became_of_it(tmp_path: Path) -> None:
     inbox = SqliteInbox(tmp_path / "serve.db", limit=10)
     assert inbox.put([_alert("a"), _alert("a"), _alert("b")], 1.0) == 2
     for entry in inbox.queued():
-        inbox.settle(entry.number, "ignored", "no rule")
+        inbox.settle([Settled(number=entry.number, state="ignored", why="no rule")])
     assert inbox.put([_alert("a"), _alert("c")], 2.0) == 1
     assert [entry.alert.key for entry in inbox.queued()] == ["c"]
     inbox.close()
@@ -62,7 +62,7 @@ def test_a_queue_that_is_full_takes_none_of_a_call(tmp_path: Path) -> None:
     with pytest.raises(QueueFull):
         inbox.put([_alert("b"), _alert("c")], 1.0)
     assert inbox.waiting() == 1
-    inbox.settle(inbox.queued()[0].number, "ignored", "")
+    inbox.settle([Settled(number=inbox.queued()[0].number, state="ignored", why="")])
     assert inbox.put([_alert("b"), _alert("c")], 1.0) == 2
     inbox.close()
 
@@ -96,10 +96,12 @@ def test_what_became_of_events(tmp_path: Path) -> None:
     inbox.put([_alert("a"), _alert("b")], 10.0)
     inbox.put([_alert("c")], 20.0)
     a, b, c = inbox.queued()
-    inbox.settle(a.number, "ran", "", rule="r", target="t", run_id=a.run_id)
-    inbox.settle(a.number, "failed", "too late")
-    inbox.settle(b.number, "ignored", "no rule")
-    inbox.settle(c.number, "ran", "", rule="r", run_id=c.run_id)
+    inbox.settle(
+        [Settled(number=a.number, state="ran", why="", rule="r", target="t", run_id=a.run_id)]
+    )
+    inbox.settle([Settled(number=a.number, state="failed", why="too late")])
+    inbox.settle([Settled(number=b.number, state="ignored", why="no rule")])
+    inbox.settle([Settled(number=c.number, state="ran", why="", rule="r", run_id=c.run_id)])
     assert [entry.alert.key for entry in inbox.ran_since(0.0)] == ["a", "c"]
     assert [entry.alert.key for entry in inbox.ran_since(15.0)] == ["c"]
     assert [(e.alert.key, e.state, e.run_id is None) for e in inbox.recent()] == [
@@ -120,9 +122,9 @@ def test_what_nobody_asks_for_is_forgotten(tmp_path: Path) -> None:
     inbox.put([_alert("later", at=now - day)], now - 8 * day)  # its clock was ahead
     for entry in inbox.queued():
         if entry.alert.key.startswith("ran"):
-            inbox.settle(entry.number, "ran", "", run_id=entry.run_id)
+            inbox.settle([Settled(number=entry.number, state="ran", why="", run_id=entry.run_id)])
         elif entry.alert.key != "waits":
-            inbox.settle(entry.number, "ignored", "")
+            inbox.settle([Settled(number=entry.number, state="ignored", why="")])
     inbox.close()
     again = SqliteInbox(tmp_path / "serve.db", limit=10)
     again.put([], now)
@@ -164,7 +166,7 @@ def test_a_transaction_that_cannot_be_written_fails_all_who_share_it(tmp_path: P
             tmp_path / "db", check_same_thread=False, isolation_level=None, timeout=0.1
         )
 
-    commits = GroupCommit(connect, "test")
+    commits = GroupCommit(connect())
     commits.do(lambda db: db.execute("CREATE TABLE t (x)"))
     other = connect()
     other.execute("BEGIN IMMEDIATE")

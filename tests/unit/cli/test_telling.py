@@ -111,6 +111,14 @@ def test_a_run_is_not_kept_by_a_pagerduty_that_is_down(
     assert bench.runbook("notify", "--pending").stderr == "0 waited, 0 left\n"
 
 
+def test_what_was_given_up_stays_visible(bench: Bench, pagerduty: PagerDutyStandIn) -> None:
+    pagerduty.incidents.clear()
+    assert bench.runbook(*RUN).returncode == 0
+    pending = bench.runbook("notify", "--pending")
+    assert (pending.returncode, pending.stdout) == (0, "")
+    assert "pagerduty result: was given up: PagerDuty does not know it" in pending.stderr
+
+
 @pytest.mark.parametrize("incident", ["../notes", "p1", "PT4KHLK/notes", "PT4\nKHLK", "P" * 20])
 def test_what_is_no_incident_is_told_before_anything_is_done(bench: Bench, incident: str) -> None:
     ran = bench.runbook("run", "touch.yaml", "--yes", "--pd-incident", incident)

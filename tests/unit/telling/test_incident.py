@@ -96,7 +96,7 @@ def _unhealed(world: World, how: str) -> None:
             world.work(seen="assumed")
         case "full still":
             world.begin()
-            world.work(used=20)
+            world.work(used=21)
         case "no look after":
             world.begin()
             world.work(slots=None)

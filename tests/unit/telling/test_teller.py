@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pagerduty.stand_in import PagerDutyStandIn
-from unit.telling.world import INCIDENT, World
+from unit.telling.world import INCIDENT, SECRETS, World, tell
 
 
 @pytest.fixture
@@ -229,8 +230,6 @@ def test_a_run_that_is_gone_on_with_has_a_second_result(
 
 
 def test_two_processes_tell_a_thing_once(world: World, pagerduty: PagerDutyStandIn) -> None:
-    import threading
-
     tellers = [world.new_teller() for _ in range(4)]
     world.begin()
     world.work()
@@ -252,11 +251,28 @@ def test_a_rotated_token_is_used_and_none_is_kept(
     world.begin()
     world.step()
     pagerduty.token = "a new one"
-    monkeypatch.setitem(
-        __import__("unit.telling.world", fromlist=["x"])._SECRETS, "TOKEN", "a new one"
-    )
+    monkeypatch.setitem(SECRETS, "TOKEN", "a new one")
     world.end()
     world.step(10)
     assert len(pagerduty.notes()) == 2
     for kept in world.folder.iterdir():
         assert b"a new one" not in kept.read_bytes()
+
+
+def test_a_recipient_that_hangs_keeps_no_other_waiting(
+    tmp_path: Path, pagerduty: PagerDutyStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PagerDutyStandIn() as chat:
+        chat.hang(times=9)
+        monkeypatch.setitem(SECRETS, "CHAT", f"{chat.url}/hook")
+        notify = {"chat": {"webhook": {"env": "CHAT"}}}
+        world = World(tmp_path, pagerduty.url, tell=tell(to=["chat"]), notify=notify)
+        world.begin()
+        look = threading.Thread(target=world.step)
+        look.start()
+        while not (pagerduty.notes() and chat.requests):
+            assert look.is_alive()
+        assert look.is_alive()
+        chat.mend()
+        look.join()
+        world.close()

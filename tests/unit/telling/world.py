@@ -23,7 +23,7 @@ from runbook.telling.case import Links
 from runbook.telling.teller import Ports, Teller
 
 INCIDENT = "PINCIDENT1"
-_SECRETS = {"TOKEN": TOKEN, "ROUTING_KEY": ROUTING_KEY, "SIGN": "a signing key"}
+SECRETS = {"TOKEN": TOKEN, "ROUTING_KEY": ROUTING_KEY, "SIGN": "a signing key"}
 #: Wraps the senders of a teller, to have it die at a bad moment for instance.
 Wrap = Callable[[str, Sender], Sender]
 
@@ -44,7 +44,10 @@ def tell(**more: Any) -> Tell:
 
 
 def secret(reference: Secret) -> str:
-    return _SECRETS.get(str(reference.env), str(reference.env))
+    return SECRETS.get(str(reference.env), str(reference.env))
+
+
+_TELL = tell()
 
 
 class World:
@@ -56,7 +59,7 @@ class World:
         self.journal = SqliteJournal(folder / "journal.db")
         self.now = 1_800_000_000.0
         self.run_id = "20270115-080000-abcd"
-        self.wanted = tell or Tell.model_validate({"pagerduty": {}, "change_event": False})
+        self.wanted = tell or _TELL
         self.wrap: Wrap = lambda _name, sender: sender
         self.teller = self.new_teller()
 

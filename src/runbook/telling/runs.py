@@ -1,0 +1,83 @@
+"""Which runs tell anybody, and of which everything was told: what need not be read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runbook.model.errors import DoorError
+from runbook.model.history import History
+from runbook.model.ports import Journal, KeptRun, RunRecord
+
+#: How far back is looked for runs that have ended, and for open ones, in seconds.
+ENDED_S, _OPEN_S = 48 * 3600.0, 7 * 86400.0
+#: Among how many, the newest first.
+_RUNS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TellingRun:
+    """A run that somebody is told of."""
+
+    history: History
+    tell: Mapping[str, Any]
+
+
+class Runs:
+    """The journal's runs, as far as they tell anybody."""
+
+    def __init__(
+        self, journal: Journal, history_of: Callable[[KeptRun], History], now: Callable[[], float]
+    ) -> None:
+        self._journal = journal
+        self._history_of = history_of
+        self._now = now
+        #: Runs that tell nobody: what was asked for does not change.
+        self._silent: set[str] = set()
+        #: Ends of which all was told; a run that is gone on with ends anew.
+        self._settled: dict[str, float] = {}
+
+    def recent(self) -> list[str]:
+        """Return the runs of the last days of which something may be due, the oldest first.
+
+        Raises:
+            DoorError: when the journal cannot be read.
+        """
+        now = self._now()
+        records = reversed(self._journal.runs(_RUNS))
+        return [each.run_id for each in records if _recent(each, now) and not self._over(each)]
+
+    def read(self, run_ids: Sequence[str]) -> list[TellingRun]:
+        """Return those of these runs that tell anybody, as they stand."""
+        wanted = (run_id for run_id in run_ids if run_id not in self._silent)
+        return [run for run in map(self._run, wanted) if run is not None]
+
+    def settle(self, record: RunRecord) -> None:
+        """Take note that all was told of a run as it stands."""
+        if record.ended_at is not None:
+            self._settled[record.run_id] = record.ended_at
+
+    def _over(self, record: RunRecord) -> bool:
+        known = record.run_id in self._silent
+        return known or (
+            record.ended_at is not None and self._settled.get(record.run_id) == record.ended_at
+        )
+
+    def _run(self, run_id: str) -> TellingRun | None:
+        try:
+            kept = self._journal.run(run_id)
+            if kept is None:
+                return None
+            if kept.request is None or kept.request.tell is None:
+                self._silent.add(run_id)
+                return None
+            return TellingRun(history=self._history_of(kept), tell=kept.request.tell)
+        except (DoorError, KeyError, TypeError, ValueError, AttributeError):
+            return None  # one that is damaged must not keep the others from being told
+
+
+def _recent(record: RunRecord, now: float) -> bool:
+    if record.ended_at is None:
+        return now - record.started_at < _OPEN_S
+    return now - record.ended_at < ENDED_S
