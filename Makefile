@@ -28,10 +28,11 @@ test: ## all tests, on real hosts: sets up Docker and the lab where it can
 	@PYTHONPATH=tests $(BIN)/python -m browser.chromium
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests
 
-crash: ## kill a rolling restart at every journal event, cut it off at every command, resume
+crash: ## kill a rolling restart at every journal event, cut it off, resume; kill serve 60 times
 	@tools/venv.sh drill,dev
 	@PYTHONPATH=tests $(BIN)/python -m lab.docker_engine
 	@RUNBOOK_CRASH_SWEEP=1 $(BIN)/pytest tests/lab/test_crash.py tests/lab/test_cut_off.py
+	@RUNBOOK_CRASH_SWEEP=1 $(BIN)/pytest tests/unit/serve/test_killed_again_and_again.py
 
 scenarios: ## accuracy of the diagnosis on PostgreSQL 13 to 18, written to docs/accuracy.md
 	@tools/venv.sh drill,dev,scenarios
@@ -45,9 +46,10 @@ fuzz: ## 100,000 broken playbooks through the reader: an error or a plan, never 
 	@tools/venv.sh drill,dev
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --inputs 100000
 
-fuzz-alerts: ## 100,000 spoiled requests through the alert sources and the rules
+fuzz-alerts: ## 100,000 spoiled requests through sources and rules, and through all of serve
 	@tools/venv.sh drill,dev
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.alerts --inputs 100000
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.served --inputs 104000 --over-http 4000
 
 docs: ## docs/causes.md, made of the findings' own words
 	@tools/venv.sh drill,dev

@@ -29,6 +29,8 @@ SLOW = (
     "findings/test_on_a_real_server.py",
     "findings/test_pool_use.py",
     "findings/test_pooling_fitness.py",
+    "serve/test_attacks.py",
+    "serve/test_killed_again_and_again.py",
     "serve/test_serve_process.py",
     "serve/test_under_load.py",
     "steps/test_doctor_on_a_real_server.py",

@@ -43,6 +43,8 @@ class Workers:
             return run_id in self._started
 
     def _process(self, argv: list[str]) -> subprocess.Popen[bytes]:
+        # What a run saw is for its owner alone, as the journal is.
+        self._log.touch(mode=0o600)
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 argv,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from runbook.model.serve_config import Listen
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - named, not bound
 
+_CLOSE = {"connection": "close"}
 #: For all that is served; a page that needs more says so itself, and stands.
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -33,10 +35,13 @@ def allowed_hosts(listen: Listen) -> frozenset[str]:
     return frozenset(name.strip("[]").lower() for name in named) - _WILDCARDS
 
 
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:@/\s]+))(?::[0-9]*)?")
+
+
 def host_of(header: str) -> str:
-    """Return the name in a Host header, without its port, in lower case."""
-    name, bracket, _ = header.strip().lower().removeprefix("[").partition("]")
-    return name if bracket else name.rpartition(":")[0] or name
+    """Return the name in a Host header, without its port, in lower case; empty for what is none."""
+    match = _HOST.fullmatch(header.strip().lower())
+    return "" if match is None else match[1] or match[2]
 
 
 class Guard:
@@ -54,9 +59,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = [value for name, value in scope["headers"] if name == b"host"]
-        ours = len(given) == 1 and host_of(given[0].decode("latin-1")) in self._hosts
-        app = self._app if ours else Response(status_code=421, headers={"connection": "close"})
+        status = self._refused(scope["headers"])
+        app = Response(status_code=status, headers=_CLOSE) if status else self._app
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -72,3 +76,13 @@ class Guard:
             await send(message)
 
         await app(scope, receive, with_headers)
+
+    def _refused(self, headers: list[tuple[bytes, bytes]]) -> int | None:
+        """Return what a request is answered that is not even looked at, or None."""
+        hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
+        if len(hosts) != 1 or host_of(hosts[0]) not in self._hosts:
+            return 421
+        # Two ways to tell where the body ends: a proxy may have taken the other one, and what
+        # follows would be a request that it has never seen.
+        names = {name for name, _ in headers}
+        return 400 if {b"content-length", b"transfer-encoding"} <= names else None

@@ -60,7 +60,7 @@ class Hooks:
             body = await self._bodies.read(request)
         except Rejected as error:
             return Outcome(status=error.status, why=error.why)
-        received = Received(hook=name, headers=headers, body=body, at=time.time())
+        received = Received(hook=name, headers=headers, body=body, at=self._reception.now())
         try:
             return await anyio.to_thread.run_sync(
                 self._reception.take, received, limiter=self._threads

@@ -58,7 +58,8 @@ class OpenRuns:
             DoorError: when the journal cannot be read.
         """
         records = [r for r in self._journal.runs(_LOOKED_AT) if r.ended_at is None]
-        self._ruled = {r.run_id: self._ruled[r.run_id] for r in records if r.run_id in self._ruled}
+        known = self._ruled  # another thread may be here as well, and put another one in its place
+        self._ruled = {r.run_id: known[r.run_id] for r in records if r.run_id in known}
         return [run for record in reversed(records) if (run := self._one(record)) is not None]
 
     def working(self) -> int:
@@ -67,17 +68,18 @@ class OpenRuns:
 
     def _one(self, record: RunRecord) -> OpenRun | None:
         run_id = record.run_id
-        if self._ruled.get(run_id) is False:
+        ruled = self._ruled.get(run_id)
+        if ruled is False:
             return None
         # Asked before the journal: a process that has ended by now has written its last word.
         working = self._at_work(run_id)
-        if working and run_id in self._ruled:
+        if working and ruled:
             return OpenRun(run_id=run_id, standing="working")
         kept = self._journal.run(run_id)
         if kept is None or kept.record.ended_at is not None:
             return None
-        self._ruled[run_id] = kept.request is not None and bool(kept.request.rule)
-        if not self._ruled[run_id]:
+        self._ruled[run_id] = ruled = kept.request is not None and bool(kept.request.rule)
+        if not ruled:
             return None
         return OpenRun(run_id=run_id, standing="working" if working else _standing(kept), kept=kept)
 

@@ -8,6 +8,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 #: Seconds that a request's head may take, from the connection or from the answer before it.
 HEAD_S = 10.0
+#: Connections beyond `limit_concurrency`, to be answered 503 once they ask. What is more is closed
+#: at once: who opens connections and says nothing would take all the files that a process has.
+REFUSED = 300
 
 
 class Prompt(H11Protocol):
@@ -18,6 +21,9 @@ class Prompt(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        if len(self.connections) > (self.limit_concurrency or 0) + REFUSED:
+            transport.abort()
+            return
         self._expect()
 
     def on_response_complete(self) -> None:

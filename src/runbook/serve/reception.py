@@ -54,6 +54,10 @@ class Reception:
         """Return the hooks of the configuration, by name."""
         return self._context.config.hooks
 
+    def now(self) -> float:
+        """Return the time by the clock that events are judged by later."""
+        return self._context.now()
+
     def check_type(self, hook: Hook, headers: Mapping[str, str]) -> None:
         """Hold what a body claims to be against what the hook's source sends.
 

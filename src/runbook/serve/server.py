@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -15,10 +16,12 @@ from starlette.types import ASGIApp
 
 from runbook.model.errors import DoorError
 from runbook.serve.log import LibraryLog, Log
-from runbook.serve.protocol import Prompt
+from runbook.serve.protocol import REFUSED, Prompt
 
 #: Connections; more are answered 503. A storm of alerts is hundreds.
 _CONNECTIONS = 1200
+#: Files that are no connections: databases, secrets, the pipes of processes that are begun.
+_OTHER_FILES = 200
 #: Seconds that requests in flight get when we are told to stop.
 _GRACE_S = 10
 #: Seconds that a connection may idle between two requests.
@@ -92,9 +95,25 @@ class Server(uvicorn.Server):
         asyncio.run(self.serve(sockets=[listener]))
 
 
+def connections() -> int:
+    """Return how many connections may be open; a process has 1024 files unless it asks for more.
+
+    Without one left, nobody is let in, no secret is read and no run begun.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _CONNECTIONS
+    wanted = _CONNECTIONS + REFUSED + _OTHER_FILES
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(1, min(_CONNECTIONS, max(soft, most) - REFUSED - _OTHER_FILES))
+
+
 def _config(app: ASGIApp, log: Log) -> uvicorn.Config:
-    library = logging.getLogger("uvicorn.error")
-    library.handlers, library.propagate = [LibraryLog(log)], False
+    for name in ("uvicorn.error", "asyncio"):
+        library = logging.getLogger(name)
+        library.handlers, library.propagate = [LibraryLog(log)], False
     return uvicorn.Config(
         app,
         http=Prompt,
@@ -109,5 +128,5 @@ def _config(app: ASGIApp, log: Log) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
-        limit_concurrency=_CONNECTIONS,
+        limit_concurrency=connections(),
     )

@@ -46,6 +46,15 @@ def test_a_key_is_taken_once_whatever_became_of_it(tmp_path: Path) -> None:
     inbox.close()
 
 
+def test_a_call_that_is_larger_than_the_queue_fits_when_nothing_waits(tmp_path: Path) -> None:
+    """Alertmanager sends a group in one call, again and again until it is taken."""
+    inbox = SqliteInbox(tmp_path / "serve.db", limit=2)
+    assert inbox.put([_alert(key) for key in "abc"], 1.0) == 3
+    with pytest.raises(QueueFull):
+        inbox.put([_alert("d")], 1.0)
+    inbox.close()
+
+
 def test_a_queue_that_is_full_takes_none_of_a_call(tmp_path: Path) -> None:
     """And what is settled makes room."""
     inbox = SqliteInbox(tmp_path / "serve.db", limit=2)
@@ -61,6 +70,7 @@ def test_a_queue_that_is_full_takes_none_of_a_call(tmp_path: Path) -> None:
 def test_calls_of_many_threads_are_all_kept(tmp_path: Path) -> None:
     """One that does not fit spoils none that shares its transaction."""
     inbox = SqliteInbox(tmp_path / "serve.db", limit=100)
+    inbox.put([_alert("waits")], 1.0)
     refused: list[int] = []
 
     def call(number: int) -> None:
@@ -76,7 +86,7 @@ def test_calls_of_many_threads_are_all_kept(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(refused) == list(range(0, 100, 10))
-    assert len({entry.run_id for entry in inbox.queued(1000)}) == 90
+    assert len({entry.run_id for entry in inbox.queued(1000)}) == 91
     inbox.close()
 
 

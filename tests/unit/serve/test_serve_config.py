@@ -94,7 +94,10 @@ def test_the_hosts_that_a_request_may_name() -> None:
         ("Runbook.Example", "runbook.example"),
         ("[::1]:8425", "::1"),
         ("[::1]", "::1"),
-        ("evil.example:80@127.0.0.1", "evil.example"),
+        ("evil.example:80@127.0.0.1", ""),
+        ("127.0.0.1:80@evil.example", ""),
+        ("localhost]evil.example", ""),
+        ("[::1].evil.example", ""),
         ("", ""),
     ],
 )
