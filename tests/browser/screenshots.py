@@ -111,8 +111,8 @@ def _fill_inbox(stage: Stage, run_id: str) -> None:
     again = replace(triggered, key="3", event="incident.reopened")
     stage.inbox.put([firing, triggered, again], now)
     cooling = "cooling down for 9m 12s more"
-    look = {"rule": "look", "target": "drill-db", "run_id": run_id}
-    restart = {"rule": "restart-shop", "target": "shop", "run_id": run_id}
+    look: dict[str, Any] = {"rule": "look", "target": "drill-db", "run_id": run_id}
+    restart: dict[str, Any] = {"rule": "restart-shop", "target": "shop", "run_id": run_id}
     stage.inbox.settle(
         [
             Settled(number=0, state="ran", **look),

@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from fuzz.requests import Made, made
 from fuzz.whole import Whole, whole
@@ -63,9 +64,36 @@ def sent(number: int) -> Sent:
         answers=frozenset({200, 202, 400} if request.honest else {400, 401, 403}),
         chunks=chance.choice((1, 1, 1, 3)),
     )
-    if chance.random() < 0.1:
+    how = chance.random()
+    if how < 0.1:
         chance.choice(_BENT)(one)
+    elif how < 0.15:
+        _to_a_page(chance, one)
     return one
+
+
+_PAGES = ("/", "/sign-in", "/runs", "/runs/live", "/runs.json", "/inbox", "/sign-out")
+_OF_A_RUN = ("", ".json", "/live", "/report", "/answer", "/cancel", "/resume")
+_NAMED = ("20261124-021700-ab12", "..", "%", "x" * 300, "'; --", "\x00", "\x1b[31m")
+
+
+def _to_a_page(chance: random.Random, one: Sent) -> None:
+    """Somebody whom nobody knows asks for a page, or sends what is meant for a hook to one."""
+    path = chance.choice(_PAGES)
+    if chance.random() < 0.6:
+        path = f"/runs/{chance.choice(_NAMED)}{chance.choice(_OF_A_RUN)}"
+    one.path, one.method = quote(path).encode(), chance.choice((b"GET", b"POST", b"HEAD"))
+    one.headers += chance.choice(_COOKIES)
+    for_all = {200} if path in {"/", "/sign-in"} else set[int]()
+    one.answers = frozenset({303, 400, 401, 403, 404, 405, 413, 415, 429} | for_all)
+
+
+_COOKIES: tuple[Headers, ...] = (
+    [],
+    [(b"cookie", b"runbook=x; runbook=\xff; =; ;")],
+    [(b"origin", b"null")],
+    [(b"origin", b"http://127.0.0.1"), (b"sec-fetch-site", b"same-origin")],
+)
 
 
 def _headers(request: Made) -> Headers:
@@ -141,7 +169,7 @@ class _Line:
             "http_version": "1.1",
             "method": self.one.method.decode(),
             "scheme": "http",
-            "path": self.one.path.decode(),
+            "path": unquote(self.one.path.decode()),
             "raw_path": self.one.path,
             "query_string": b"",
             "root_path": "",

@@ -18,12 +18,14 @@ from runbook.engine.local_runs import LocalRuns
 from runbook.model.intake import Entry
 from runbook.model.plan import plan_from_json
 from runbook.model.serve_config import Limits, Rate, ServeConfig
+from runbook.serve.answering import take_answer
 from runbook.serve.app import create_app
 from runbook.serve.context import Context
 from runbook.serve.incidents import Incidents
 from runbook.serve.intake import Intake
 from runbook.serve.log import Log
 from runbook.serve.metrics import Metrics
+from runbook.serve.pages import routes
 from unit.alerts.calls import NOW, SECRET
 from unit.alerts.world import FLEET
 
@@ -61,6 +63,8 @@ class Whole:
             log=self.log,
             metrics=self.metrics,
             health=lambda: (True, {}),
+            take_answer=take_answer,
+            pages=routes(self.context),
         )
 
     def settle(self) -> None:

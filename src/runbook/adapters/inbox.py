@@ -39,7 +39,7 @@ _FORGOTTEN, _FORGET_EVERY_S = 500, 60.0
 #: writes has to see to it after all, because nobody settles.
 _CHECKPOINT_EVERY_S, _LOG_PAGES = 2.0, 16_000
 
-_ENTRY = "number, alert, received_at, state, why, rule, target, run_id"
+_ENTRY = "number, alert, received_at, state, why, rule, target, run_id, ran_at"
 
 
 class SqliteInbox:
@@ -86,6 +86,7 @@ class SqliteInbox:
             self._writer.do(
                 lambda db: db.executemany(
                     "UPDATE entries SET state = ?, why = ?, rule = ?, target = ?, run_id = ?,"
+                    " ran_at = CASE ? WHEN 'ran' THEN coalesce(?, received_at) END,"
                     " until = until + ? WHERE number = ? AND state = 'queued'",
                     rows,
                 )
@@ -97,10 +98,8 @@ class SqliteInbox:
         return self._read("ORDER BY number DESC LIMIT ?", limit)
 
     def ran_since(self, since: float) -> Sequence[Entry]:
-        """Return the events that led to a run since a moment, by when they were received."""
-        return self._read(
-            "WHERE state = 'ran' AND received_at >= ? ORDER BY received_at, number", since
-        )
+        """Return the events that led to a run since a moment, by when it began."""
+        return self._read("WHERE state = 'ran' AND ran_at >= ? ORDER BY ran_at, number", since)
 
     def close(self) -> None:
         """Write what was asked for, and let go of the file; may be called twice."""
@@ -205,7 +204,8 @@ def _count_queued(db: sqlite3.Connection) -> int:
 
 def _settling(one: Settled) -> tuple[Any, ...]:
     longer = 0.0 if one.state in _KEPT_S else _KEPT_LONGER_S - _KEPT_S["queued"]
-    return (one.state, one.why, one.rule, one.target, one.run_id, longer, one.number)
+    of_run = (one.rule, one.target, one.run_id, one.state, one.ran_at)
+    return (one.state, one.why, *of_run, longer, one.number)
 
 
 def _entry(  # noqa: PLR0917 - a row
@@ -217,6 +217,7 @@ def _entry(  # noqa: PLR0917 - a row
     rule: str | None,
     target: str | None,
     run_id: str | None,
+    ran_at: float | None,
 ) -> Entry:
     return Entry(
         number=number,
@@ -227,4 +228,5 @@ def _entry(  # noqa: PLR0917 - a row
         rule=rule,
         target=target,
         run_id=run_id,
+        ran_at=ran_at,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-VERSION = 1
+VERSION = 2
 
 #: key     the same event, when it comes again, has it too
 #: alert   the event, as JSON
@@ -28,7 +28,15 @@ _FIRST = (
     "CREATE INDEX entries_until ON entries (until) WHERE state <> 'queued'",
 )
 
-_STEPS = {0: _FIRST}
+#: ran_at  when its run began: cool-downs count from then, however long the event had waited
+_SECOND = (
+    "ALTER TABLE entries ADD COLUMN ran_at REAL",
+    "UPDATE entries SET ran_at = received_at WHERE state = 'ran'",
+    "DROP INDEX entries_ran",
+    "CREATE INDEX entries_ran ON entries (ran_at) WHERE state = 'ran'",
+)
+
+_STEPS = {0: _FIRST, 1: _SECOND}
 
 
 def migrate(db: sqlite3.Connection) -> int:

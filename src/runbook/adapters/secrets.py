@@ -27,6 +27,10 @@ COMMAND_TIMEOUT_S = 10.0
 _LARGEST = 64 * 1024
 
 
+#: A crash leaves zeros in a file, and to a signature they are the same as no key at all: what is
+#: made of these alone is no secret, and with it anybody would be let in.
+_BLANK = "\0 \t\r\n"
+
 #: The values that this process has used: in memory only, so that no text that is kept or shown
 #: repeats one. See `used`.
 _USED: set[str] = set()
@@ -67,8 +71,8 @@ def _value(secret: Secret) -> str:
 
 def _from_environment(name: str) -> str:
     value = os.environ.get(name)
-    if not value:
-        state = "empty" if value == "" else "not set"
+    if not value or not value.strip(_BLANK):
+        state = "not set" if value is None else "empty"
         raise SecretMissing(
             f"the environment variable {visible(name)} is {state}",
             hint=f"export {visible(name)}=… before running runbook, or name a file or a command"
@@ -128,7 +132,7 @@ def _text(raw: bytes, source: str) -> str:
     except UnicodeDecodeError:
         raise SecretMissing(f"{source} gives bytes that are no UTF-8 text") from None
     value = value.removesuffix("\n").removesuffix("\r")
-    if not value:
+    if not value.strip(_BLANK):
         raise SecretMissing(f"{source} gives nothing", hint="it must give the secret and no more")
     return value
 

@@ -40,18 +40,30 @@ def held_back(
 
 
 def _cooling(rule: Rule, target: str | None, own: Sequence[Entry], now: float) -> str | None:
-    newest = max((one.received_at for one in own), default=None)
-    if newest is None or now - newest >= rule.cooldown:
+    newest = max(map(_began, _within(rule.cooldown, own, now)), default=None)
+    if newest is None:
         return None
     left = format_duration(min(rule.cooldown, newest + rule.cooldown - now))
     return f"cooling down: {rule.run} ran on {_on(target)} a moment ago; {left} to go"
 
 
 def _too_many(rate: Rate, runs: Sequence[Entry], now: float, who: str) -> str | None:
-    counted = sum(now - one.received_at < rate.per for one in runs)
+    counted = len(_within(rate.per, runs, now))
     if counted < rate.most:
         return None
     return f"{who} {counted} runs in {format_duration(rate.per)}; {rate.most} are allowed"
+
+
+def _within(span: float, runs: Sequence[Entry], now: float) -> list[Entry]:
+    """Return the runs of the last so many seconds.
+
+    One that a clock which was far ahead has dated into the future holds nothing back for ever.
+    """
+    return [one for one in runs if abs(now - _began(one)) < span]
+
+
+def _began(one: Entry) -> float:
+    return one.received_at if one.ran_at is None else one.ran_at
 
 
 def _on(target: str | None) -> str:

@@ -29,6 +29,8 @@ class Entry:
     target: str | None = None
     #: The run that it led to. While it is queued: what its run will be called, if it gets one.
     run_id: str | None = None
+    #: When that run began: an event may have waited for a while.
+    ran_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +44,8 @@ class Settled:
     rule: str | None = None
     target: str | None = None
     run_id: str | None = None
+    #: When the run began.
+    ran_at: float | None = None
 
 
 class QueueFull(Exception):
@@ -79,7 +83,7 @@ class Inbox(Protocol):
         """Return the newest events, the newest first."""
 
     def ran_since(self, since: float) -> Sequence[Entry]:
-        """Return the events that led to a run since a moment, by when they were received."""
+        """Return the events that led to a run since a moment, by when it began."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -45,7 +45,7 @@ class HookSecrets:
         missing: list[SecretMissing] = []
         for reference in references:
             try:
-                values.append(_filled(self._value(reference, anew=anew)))
+                values.append(self._value(reference, anew=anew))
             except SecretMissing as error:
                 missing.append(error)
         kept = any(reference.command is not None for reference in references)
@@ -61,17 +61,6 @@ class HookSecrets:
             self._now,
             _COMMAND_ANEW_S if anew else _COMMAND_KEPT_S,
         )
-
-
-def _filled(value: str) -> str:
-    """Return a secret that is one.
-
-    A file that was cut short by a crash holds zeros: to HMAC, they are the same as no key at all,
-    with which anybody can sign.
-    """
-    if not value.strip("\0 \t\r\n"):
-        raise SecretMissing("a secret of this hook is blank", hint="write it anew")
-    return value
 
 
 @dataclass(kw_only=True)

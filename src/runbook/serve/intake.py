@@ -197,6 +197,7 @@ class Intake:
             rule=rule.name,
             target=wanted.target,
             run_id=entry.run_id,
+            ran_at=now,
         )
 
     def _submit(self, run_id: str, wanted: rules.Wanted, fleet: Fleet) -> None:
@@ -236,6 +237,7 @@ def _ran(entry: Entry, kept: KeptRun) -> Settled:
         rule=kept.request.rule if kept.request else None,
         target=kept.record.target,
         run_id=kept.record.run_id,
+        ran_at=kept.record.started_at,
     )
 
 

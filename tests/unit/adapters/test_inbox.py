@@ -12,6 +12,7 @@ import pytest
 
 from runbook.adapters.group_commit import GroupCommit
 from runbook.adapters.inbox import SqliteInbox
+from runbook.adapters.inbox_schema import _STEPS
 from runbook.model.alert import Alert
 from runbook.model.errors import DoorError
 from runbook.model.intake import QueueFull, Settled
@@ -109,6 +110,21 @@ def test_what_became_of_events(tmp_path: Path) -> None:
         ("b", "ignored", True),
         ("a", "ran", False),
     ]
+    inbox.close()
+
+
+def test_a_run_counts_from_when_it_began(tmp_path: Path) -> None:
+    """Its event may have waited; an inbox of before knew only when that came."""
+    path = tmp_path / "serve.db"
+    with sqlite3.connect(path) as old:
+        for statement in _STEPS[0]:
+            old.execute(statement)
+        old.execute("PRAGMA user_version = 1")
+    inbox = SqliteInbox(path, limit=10)
+    inbox.put([_alert("a")], 10.0)
+    [a] = inbox.queued()
+    inbox.settle([Settled(number=a.number, state="ran", run_id=a.run_id, ran_at=90.0)])
+    assert [entry.ran_at for entry in inbox.ran_since(80.0)] == [90.0]
     inbox.close()
 
 

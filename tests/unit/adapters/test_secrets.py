@@ -25,7 +25,7 @@ def test_an_environment_variable_is_taken_as_it_is(monkeypatch: pytest.MonkeyPat
     assert _resolve(env="THE_SECRET") == " s3cret\n"
 
 
-@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("value", [None, "", " \n"])
 def test_a_variable_without_a_value_is_named(
     monkeypatch: pytest.MonkeyPatch, value: str | None
 ) -> None:
@@ -53,7 +53,14 @@ def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"", "nothing"), (b"\n", "nothing"), (b"\xff\xfe", "UTF-8")]
+    ("content", "said"),
+    [
+        (b"", "nothing"),
+        (b"\n", "nothing"),
+        (b" \n\n", "nothing"),
+        (b"\0" * 32, "nothing"),
+        (b"\xff\xfe", "UTF-8"),
+    ],
 )
 def test_a_useless_file_is_named(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "secret").write_bytes(content)

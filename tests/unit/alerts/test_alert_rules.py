@@ -289,6 +289,17 @@ def test_a_rule_cools_down_on_each_target(before: Entry, held: bool) -> None:
     assert isinstance(outcome, Ignored) is held
 
 
+def test_a_clock_that_was_far_ahead_holds_nothing_back_for_ever() -> None:
+    """A run that it has dated into next year is none of the last minutes."""
+    assert isinstance(judged(recent=(ran(-86_400.0 * 365),)), Wanted)
+
+
+def test_a_rule_cools_down_from_when_its_run_began() -> None:
+    """The event may have waited for long."""
+    late = replace(ran(840), ran_at=NOW - 5)
+    assert why(recent=(late,)).endswith("9m 55s to go")
+
+
 def test_what_is_left_of_a_cool_down_is_said() -> None:
     expected = "cooling down: diagnose-saturation ran on shop-db a moment ago; 5m 00s to go"
     assert why(recent=(ran(300),)) == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,7 +147,7 @@ def test_nothing_that_others_have_written_is_markup(tmp_path: Path) -> None:
         source="slack", hook="h", key="k", event=HOSTILE, title=HOSTILE, labels={HOSTILE: HOSTILE}
     )
     house.inbox.put([alert], house.at)
-    told = {"why": HOSTILE, "rule": HOSTILE, "target": HOSTILE, "run_id": "r1"}
+    told: dict[str, Any] = {"why": HOSTILE, "rule": HOSTILE, "target": HOSTILE, "run_id": "r1"}
     house.inbox.settle([Settled(number=0, state="failed", **told)])
     client = house.client("dana")
     for path in ("/runs", "/runs/r1", "/runs/r1/live", "/runs/live", "/inbox", "/runs/r1/report"):

@@ -248,6 +248,20 @@ def test_no_more_runs_at_once_than_allowed(tmp_path: Path) -> None:
     assert room.inbox.waiting() == 0
 
 
+def test_a_run_that_had_to_wait_cools_down_from_when_it_began(tmp_path: Path) -> None:
+    """Else the next one is right behind it."""
+    room = Room(tmp_path, {**LOOK, "cooldown": "10m"}, **PEOPLE, limits={"at_once": 1})
+    room.working = 1
+    room.put("a")
+    room.intake.step()
+    room.now += 11 * 60.0
+    room.put("b")
+    room.working = 0
+    for _ in range(2):
+        room.intake.step()
+    assert [entry.state for entry in room.inbox.recent()] == ["ignored", "ran"]
+
+
 def test_events_that_wait_hide_none_that_came_later(tmp_path: Path) -> None:
     """However many there are."""
     room = Room(tmp_path, LOOK, **PEOPLE, limits={"at_once": 1})
