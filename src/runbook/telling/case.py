@@ -34,6 +34,8 @@ class Case:
     told: Mapping[str, Told]
     links: Links
     now: float
+    #: Whether its process was lost after a change was intended: a person has to take it up.
+    lost: bool = False
 
     @property
     def run_id(self) -> str:
@@ -79,8 +81,11 @@ class Case:
             # After an attempt it may have arrived as it was.
             yield replace(known, content=content)
 
-    def drop(self, key: str, why: str) -> Iterator[Told]:
-        """Yield what is to be kept so that this is told no more; what was tried may be there."""
+    def drop(self, key: str, why: str, *, tried: bool = False) -> Iterator[Told]:
+        """Yield what is to be kept so that this is told no more; what was tried may be there.
+
+        `tried`: that too, for it would be false by now.
+        """
         known = self.told.get(key)
-        if known is not None and known.state == "due" and known.attempts == 0:
+        if known is not None and known.state == "due" and (tried or known.attempts == 0):
             yield replace(known, state="given-up", why=why)

@@ -18,7 +18,6 @@ from runbook.model.intake import Told
 from runbook.model.ports import Journal, KeptRun
 from runbook.model.telling import Claims, NotTold, Sender, ToldStore
 from runbook.telling.case import Links
-from runbook.telling.due import due, recipients
 from runbook.telling.runs import ENDED_S, Runs, TellingRun
 
 #: Seconds between two looks: a run's first note is there within two.
@@ -44,6 +43,8 @@ class Ports:
     #: By recipient; what has no sender here is left to somebody who has.
     senders: Mapping[str, Sender]
     links: Links
+    #: Whether a process works on a run; where nobody can say, none is called lost.
+    alive: Callable[[str], bool] = lambda _run_id: True
     now: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
 
@@ -54,7 +55,7 @@ class Teller:
     def __init__(self, ports: Ports, *, also_close: Sequence[Journal] = ()) -> None:
         self._ports = ports
         self._also_close = also_close
-        self._runs = Runs(ports.journal, ports.history_of, ports.now)
+        self._runs = Runs(ports.journal, ports.history_of, ports.alive, ports.now)
         #: Until when a recipient that is down is left alone, by the ports' `now`.
         self._resting: dict[str, float] = {}
         self._at_once = False
@@ -120,7 +121,7 @@ class Teller:
     def _by_recipient(self, runs: Sequence[TellingRun]) -> dict[str, list[TellingRun]]:
         work: dict[str, list[TellingRun]] = {}
         for run in runs:
-            for recipient in recipients(run.tell):
+            for recipient in run.recipients:
                 if recipient in self._ports.senders:
                     work.setdefault(recipient, []).append(run)
         return work
@@ -154,7 +155,7 @@ class Teller:
     def _tell_recipient(self, name: str, runs: list[TellingRun], deadline: float) -> set[str]:
         unsettled: set[str] = set()
         for run in runs:
-            run_id = run.history.record.run_id
+            run_id = run.name
             try:
                 with self._ports.claims.hold(f"{run_id} {name}"):
                     more = self._tell_run(name, run, deadline)
@@ -167,9 +168,9 @@ class Teller:
     def _tell_run(self, name: str, run: TellingRun, deadline: float) -> bool:
         """Keep what is due, and tell it in order; return whether something is due still."""
         store, now = self._ports.store, self._ports.now()
-        run_id = run.history.record.run_id
+        run_id = run.name
         kept = store.of(run_id, name).values()
-        for told in due(run.history, run.tell, kept, self._ports.links, now, recipient=name):
+        for told in run.due(kept, self._ports.links, now, name):
             store.keep(told)
         for told in store.of(run_id, name).values():
             its_time = self._at_once or told.next_at <= now
@@ -177,7 +178,7 @@ class Teller:
                 break
         kept = store.of(run_id, name).values()
         # What was told now may have something else follow: a note that is there can be updated.
-        follows = due(run.history, run.tell, kept, self._ports.links, now, recipient=name)
+        follows = run.due(kept, self._ports.links, now, name)
         return bool(follows) or any(told.state == "due" for told in kept)
 
     def _attempt(self, told: Told, deadline: float) -> bool:
