@@ -21,6 +21,11 @@ class Links:
         """Return the address of a run's page."""
         return f"{self.base.rstrip('/')}/runs/{run_id}" if self.base else None
 
+    @property
+    def inbox(self) -> str | None:
+        """Return the address of the page that shows what came in."""
+        return f"{self.base.rstrip('/')}/inbox" if self.base else None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:

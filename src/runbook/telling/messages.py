@@ -73,6 +73,20 @@ def notice(id_: str, summary: str, source: str) -> dict[str, Any]:
     }
 
 
+def about_no_run(id_: str, lines: list[str], link: str | None) -> dict[str, Any]:
+    """Return a message about an event that led to no run though a rule held."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "id": id_,
+        "event": "no-run",
+        "headline": lines[0],
+        "text": cut("\n".join(lines), words.NOTE),
+        "run": None,
+        "question": None,
+        "link": link,
+    }
+
+
 def _run(case: Case) -> dict[str, Any]:
     record = case.history.record
     request = case.history.request
