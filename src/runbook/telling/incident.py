@@ -88,12 +88,15 @@ def _waiting(case: Case) -> Iterator[Told]:
         yield from case.want(key, _note(case, key, words.waiting(case, asked)))
     for other in case.told:
         if other.startswith("waiting/") and other != key:
-            yield from case.drop(other, "it was answered, or expired, before it could be told")
+            yield from case.drop(
+                other, "it was answered, or expired, before it could be told", tried=True
+            )
 
 
 def _acknowledge(case: Case, wanted: TellPagerDuty) -> Iterator[Told]:
     if case.over:
-        yield from case.drop("acknowledge", "the run was over before it could be told")
+        # Nobody is at it any more: to acknowledge now would keep the next person from being paged.
+        yield from case.drop("acknowledge", "the run was over before it could be told", tried=True)
     elif wanted.acknowledge:
         yield from case.want("acknowledge", _do(case, "status", status="acknowledged"))
 

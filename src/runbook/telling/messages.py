@@ -37,7 +37,9 @@ def news(case: Case) -> Iterator[Told]:
         yield from case.want(key, _message(case, "waiting", key, lines, asked))
     for other in case.told:
         if other.startswith("waiting/") and other != key:
-            yield from case.drop(other, "it was answered, or expired, before it could be told")
+            yield from case.drop(
+                other, "it was answered, or expired, before it could be told", tried=True
+            )
     yield from lost.news(case, partial(_message, case, "lost"))
     if case.over:
         key = case.at_end("result")
