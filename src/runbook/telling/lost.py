@@ -13,7 +13,7 @@ from runbook.model.intake import Told
 from runbook.telling import result
 from runbook.telling.case import Case
 from runbook.telling.text import cut, listing, plain
-from runbook.telling.words import HEADLINE, clock, what
+from runbook.telling.words import HEADLINE, clock, how_far, what
 
 _PREFIX = "lost/"
 #: Lines of a list: what is in flight and what is owed is mostly one host.
@@ -55,10 +55,14 @@ def lines(case: Case) -> list[str]:
 
 
 def _in_flight(history: History) -> list[str]:
+    open_ = [f"{task.target}: {how_far(task)}" for task in history.tasks if task.result is None]
     unseen = [plain(made.sentence) for _, made in history.changes if made.state == "unseen"]
-    if not unseen:
-        return ["Between two changes: every one that was asked for was seen to be made."]
-    return ["In flight, and nobody saw what came of it:", *listing(unseen, _LINES)]
+    return [
+        *(["In flight:"] if open_ else []),
+        *listing([plain(line) for line in open_], _LINES),
+        *(["Asked for, and nobody saw what came of it:"] if unseen else []),
+        *listing(unseen, _LINES),
+    ]
 
 
 def _done(history: History) -> list[str]:

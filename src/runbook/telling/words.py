@@ -128,10 +128,11 @@ def _follow(case: Case) -> list[str]:
 def _targets(history: History) -> Iterator[tuple[str, str]]:
     last = {task.target: task for task in history.tasks}
     for target, task in last.items():
-        yield plain(target, 80), _how_far(task)
+        yield plain(target, 80), how_far(task)
 
 
-def _how_far(task: TaskTold) -> str:
+def how_far(task: TaskTold) -> str:
+    """Return where a task is, or how it ended."""
     if task.result is not None:
         return plain(
             f"{task.status}: {task.result.summary}" if task.result.summary else task.status

@@ -40,6 +40,7 @@ def half_way(world: World) -> None:
     world.begin()
     task = "roll/act/app-1"
     world.say("task_started", task, phase="act", target="app-1")
+    world.say("said", task, stage="restarting", text="now")
     world.say("owed", task, **DEBT)
     sentence = "on app-1: restart shop.service"
     world.say("intended", task, sentence=sentence, footprint=["app-1: shop.service"])
@@ -59,6 +60,7 @@ def test_it_says_what_was_in_flight_what_is_owed_and_the_command(
     (note,) = lost(pagerduty)
     lines = note.splitlines()
     assert lines[0] == "LOST ITS PROCESS, a person must look: roll of shop"
+    assert lines[2:4] == ["In flight:", "- app-1: restarting now"]
     assert "- on app-1: restart shop.service" in lines
     assert "STILL OWED: undrain app-1" in lines
     assert "By hand: curl -X POST http://lb/undrain/app-1" in lines
