@@ -790,6 +790,7 @@ def open_teller(config: ServeConfig, *, journal: Journal | None = None) -> Telle
             claims=RunLocks(state_directory() / "telling.lock"),
             senders=senders(config, resolve),
             links=Links(base=config.listen.url),
+            alive=run_locks().alive,
         ),
         also_close=(journal,) if own else (),
     )

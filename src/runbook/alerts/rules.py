@@ -46,6 +46,8 @@ class Ignored:
     """No run, and why, for people."""
 
     why: str
+    #: Whether the rule wants a run, and what on cannot be known: that is nobody's wish.
+    unknown: bool = False
 
 
 def rule_for(alert: Alert, config: ServeConfig, incident: IncidentNow | None = None) -> Rule | None:
@@ -111,7 +113,7 @@ def judge(
         target = _target(rule, known, fleet)
         params = {name: _param(value, known, fleet) for name, value in rule.params.items()}
     except NotTaken as error:
-        return Ignored(why=str(error))
+        return Ignored(why=str(error), unknown=True)
     held = pace.held_back(rule, target, recent, now, config)
     if held is not None:
         return Ignored(why=held)

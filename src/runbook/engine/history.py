@@ -55,6 +55,7 @@ def history_of(kept: KeptRun) -> History:
         by_hand=_lines(r.by_hand for r in all_results),
         changing=any(node.changes for node in plan.nodes),
         ends=_ends(kept),
+        begun=sum(event.kind in {"planned", "resumed"} for event in kept.events),
     )
 
 

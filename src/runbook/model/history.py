@@ -142,6 +142,8 @@ class History:
     changing: bool = False
     #: How often it came to an end: one that was halted and resumed has two.
     ends: int = 0
+    #: How many processes have begun to work on it.
+    begun: int = 0
 
     @property
     def changes(self) -> list[tuple[TaskTold, Made]]:

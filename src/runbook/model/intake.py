@@ -115,10 +115,11 @@ class IncidentReader(Protocol):
 class Told:
     """One thing that was, or is to be, told of a run; unique by run, recipient and key."""
 
+    #: Or, where no run began, what it is told of instead: `no-run INCIDENT`.
     run_id: str
     #: `pagerduty`, `pagerduty-change`, or a name of `notify`.
     recipient: str
-    #: `start`, `progress`, `waiting/HASH`, `result`, `acknowledge`, `resolve`, ….
+    #: `start`, `progress`, `waiting/HASH`, `lost/1`, `result`, `acknowledge`, `no-run`, ….
     key: str
     #: What is said: plain data that a sender makes a request of.
     content: Mapping[str, Any]

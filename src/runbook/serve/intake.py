@@ -33,6 +33,10 @@ _GATHER_S = 0.05
 _UNREAD_S = 300.0
 
 
+#: Keeps what is to be told of an event that led to no run: the rule that held, and why.
+NotBegun = Callable[[Entry, Rule, str], None]
+
+
 @dataclass(kw_only=True)
 class _Pass:
     """What one go knows: the inventory as it is now, and how many runs may begin."""
@@ -73,8 +77,13 @@ class Intake:
         began: Callable[[], None],
         log: Log,
         metrics: Metrics,
+        not_begun: NotBegun = lambda _entry, _rule, _why: None,
     ) -> None:
-        """Prepare; `working` says how many runs are being worked on, `began` is called for one."""
+        """Prepare; `working` says how many runs are being worked on, `began` is called for one.
+
+        `not_begun` keeps, to be told, that there is no run though a rule held.
+        """
+        self._not_begun = not_begun
         self._context = context
         self._incidents = incidents
         self._working = working
@@ -155,12 +164,20 @@ class Intake:
             if self._age(entry) < rule.max_age:
                 self._say_trouble(str(error))
                 return None
-            return Settled(number=entry.number, state="failed", why=str(error), rule=rule.name)
+            return self._failed(entry, rule, str(error))
         except DoorError:
             raise
         except RunbookError as error:
-            said = _with(_whole(error), looked.why)
-            return Settled(number=entry.number, state="failed", why=said, rule=rule.name)
+            return self._failed(entry, rule, _with(_whole(error), looked.why))
+
+    def _failed(self, entry: Entry, rule: Rule, why: str) -> Settled:
+        """A rule held, and no run began: whom it tells is told why, before it is settled."""
+        try:
+            self._not_begun(entry, rule, why)
+        except DoorError as error:
+            # Events must not wait for a store of news.
+            self._log.say("not told", entry=entry.number, why=error.message)
+        return Settled(number=entry.number, state="failed", why=why, rule=rule.name)
 
     def _age(self, entry: Entry) -> float:
         return self._context.now() - entry.received_at
@@ -186,6 +203,8 @@ class Intake:
         )
         if isinstance(wanted, rules.Ignored):
             why = _with(wanted.why, looked.why)
+            if wanted.unknown:
+                return self._failed(entry, rule, why)
             return Settled(number=entry.number, state="ignored", why=why, rule=rule.name)
         assert entry.run_id is not None  # noqa: S101 - a queued entry has one
         self._submit(entry.run_id, wanted, fleet)

@@ -14,8 +14,8 @@ from starlette.routing import BaseRoute
 from runbook import __version__, wiring
 from runbook.engine.local_runs import LocalRuns
 from runbook.model.errors import RunbookError
-from runbook.model.intake import IncidentReader
-from runbook.model.serve_config import ServeConfig
+from runbook.model.intake import Entry, IncidentReader
+from runbook.model.serve_config import Rule, ServeConfig
 from runbook.model.source import Source
 from runbook.serve.app import create_app
 from runbook.serve.context import Context
@@ -41,6 +41,9 @@ class Teller(Protocol):
 
     def pending(self) -> int:
         """Return how many things are due still."""
+
+    def keep_no_run(self, entry: Entry, rule: Rule, why: str) -> None:
+        """Keep, to be told, that an event led to no run; may be called from another thread."""
 
     def close(self) -> None:
         """Let go of what is open."""
@@ -107,6 +110,7 @@ class Service:
             began=self._something_began,
             log=log,
             metrics=self.metrics,
+            not_begun=self._not_begun,
         )
         self._supervisor = Supervisor(
             open_runs, close=context.runs.close, log=log, metrics=self.metrics
@@ -160,6 +164,11 @@ class Service:
         for name in ("supervise", "tell"):
             if name in self._loops:
                 self._loops[name].wake()
+
+    def _not_begun(self, entry: Entry, rule: Rule, why: str) -> None:
+        if self._doors.teller is not None:
+            self._doors.teller.keep_no_run(entry, rule, why)
+            self._loops["tell"].wake()
 
     def _watch(self) -> None:
         self.metrics.watch("runbook_queue_length", "Events queued", self._context.inbox.waiting)

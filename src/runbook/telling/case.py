@@ -21,6 +21,11 @@ class Links:
         """Return the address of a run's page."""
         return f"{self.base.rstrip('/')}/runs/{run_id}" if self.base else None
 
+    @property
+    def inbox(self) -> str | None:
+        """Return the address of the page that shows what came in."""
+        return f"{self.base.rstrip('/')}/inbox" if self.base else None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
@@ -34,6 +39,8 @@ class Case:
     told: Mapping[str, Told]
     links: Links
     now: float
+    #: Whether its process was lost after a change was intended: a person has to take it up.
+    lost: bool = False
 
     @property
     def run_id(self) -> str:
@@ -79,8 +86,11 @@ class Case:
             # After an attempt it may have arrived as it was.
             yield replace(known, content=content)
 
-    def drop(self, key: str, why: str) -> Iterator[Told]:
-        """Yield what is to be kept so that this is told no more; what was tried may be there."""
+    def drop(self, key: str, why: str, *, tried: bool = False) -> Iterator[Told]:
+        """Yield what is to be kept so that this is told no more; what was tried may be there.
+
+        `tried`: that too, for it would be false by now.
+        """
         known = self.told.get(key)
-        if known is not None and known.state == "due" and known.attempts == 0:
+        if known is not None and known.state == "due" and (tried or known.attempts == 0):
             yield replace(known, state="given-up", why=why)

@@ -40,10 +40,12 @@ def due(
     now: float,
     *,
     recipient: str,
+    lost: bool = False,
 ) -> tuple[Told, ...]:
     """Return what is to be kept anew or otherwise than it is, in the order of its telling.
 
-    `told` is what is kept of this recipient; `now` in seconds since the epoch. What is returned
+    `told` is what is kept of this recipient; `now` in seconds since the epoch; `lost`: nobody
+    works on the run any more, and it has begun to change something. What is returned
     as `due` is to be told; what was due and has become pointless is returned as `given-up`.
     """
     wanted, about = _wanted(tell)
@@ -55,6 +57,7 @@ def due(
         told={each.key: each for each in told},
         links=links,
         now=now,
+        lost=lost,
     )
     return tuple(RULES.get(recipient, messages.news)(case))
 

@@ -1,19 +1,20 @@
 """What PagerDuty's incident is told of a run: notes, its status, a status update, a field.
 
 One note at the start, which is updated in place while the run goes on; one for each question that
-somebody has to answer; one for the result. `content` is what `adapters.pagerduty` makes a request
-of: `do` says which.
+somebody has to answer; one where its process was lost half-way; one for the result. `content` is
+what `adapters.pagerduty` makes a request of: `do` says which.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from runbook.model.intake import Told
 from runbook.model.serve_config import TellPagerDuty
-from runbook.telling import result, words
+from runbook.telling import lost, result, words
 from runbook.telling.case import Case
 from runbook.telling.healed import healed
 from runbook.telling.text import cut
@@ -34,6 +35,7 @@ def news(case: Case) -> Iterator[Told]:
         yield from _start(case)
         yield from _progress(case)
         yield from _waiting(case)
+        yield from lost.news(case, partial(_note, case))
     yield from _acknowledge(case, wanted)
     if case.over:
         yield from _end(case, wanted)
@@ -86,12 +88,15 @@ def _waiting(case: Case) -> Iterator[Told]:
         yield from case.want(key, _note(case, key, words.waiting(case, asked)))
     for other in case.told:
         if other.startswith("waiting/") and other != key:
-            yield from case.drop(other, "it was answered, or expired, before it could be told")
+            yield from case.drop(
+                other, "it was answered, or expired, before it could be told", tried=True
+            )
 
 
 def _acknowledge(case: Case, wanted: TellPagerDuty) -> Iterator[Told]:
     if case.over:
-        yield from case.drop("acknowledge", "the run was over before it could be told")
+        # Nobody is at it any more: to acknowledge now would keep the next person from being paged.
+        yield from case.drop("acknowledge", "the run was over before it could be told", tried=True)
     elif wanted.acknowledge:
         yield from case.want("acknowledge", _do(case, "status", status="acknowledged"))
 

@@ -1,4 +1,4 @@
-"""What a name of `notify` is told: that a run has begun, that it waits, how it ended.
+"""What a name of `notify` is told: that a run has begun, waits, lost its process, has ended.
 
 The content is the message as a signed webhook sends it (docs/telling.md has every key); a chat
 makes its own form of it.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from runbook.model.history import Asked
 from runbook.model.intake import Told
-from runbook.telling import result, words
+from runbook.telling import lost, result, words
 from runbook.telling.case import Case
 from runbook.telling.healed import healed
 from runbook.telling.text import cut, plain
@@ -36,7 +37,10 @@ def news(case: Case) -> Iterator[Told]:
         yield from case.want(key, _message(case, "waiting", key, lines, asked))
     for other in case.told:
         if other.startswith("waiting/") and other != key:
-            yield from case.drop(other, "it was answered, or expired, before it could be told")
+            yield from case.drop(
+                other, "it was answered, or expired, before it could be told", tried=True
+            )
+    yield from lost.news(case, partial(_message, case, "lost"))
     if case.over:
         key = case.at_end("result")
         yield from case.want(key, _message(case, "ended", key, result.result(case)))
@@ -71,15 +75,30 @@ def notice(id_: str, summary: str, source: str) -> dict[str, Any]:
     }
 
 
+def about_no_run(id_: str, lines: list[str], link: str | None) -> dict[str, Any]:
+    """Return a message about an event that led to no run though a rule held."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "id": id_,
+        "event": "no-run",
+        "headline": lines[0],
+        "text": cut("\n".join(lines), words.NOTE),
+        "run": None,
+        "question": None,
+        "link": link,
+    }
+
+
 def _run(case: Case) -> dict[str, Any]:
     record = case.history.record
     request = case.history.request
+    known = "lost" if case.lost else record.status
     return {
         "id": record.run_id,
         "playbook": plain(record.playbook),
         "target": plain(record.target) if record.target else None,
         "rehearsal": record.rehearsal,
-        "status": record.status if case.over or record.status == "waiting" else "running",
+        "status": known if case.over or known in {"waiting", "lost"} else "running",
         "healed": healed(case.history),
         "incident": plain(case.incident or record.incident or "") or None,
         "rule": plain(request.rule) if request is not None and request.rule else None,

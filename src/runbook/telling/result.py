@@ -13,7 +13,7 @@ from runbook.telling.text import cut, listing, plain
 from runbook.telling.words import CHANGES, ENDED, HEADLINE, what
 
 #: Lines of a list within a note; the report has all of them.
-_EVIDENCE, _BY_HAND = 5, 4
+_EVIDENCE, BY_HAND = 5, 4
 #: Ends after which a run can be gone on with.
 _RESUMABLE = {"failed", "halted", "unknown", "interrupted"}
 
@@ -143,5 +143,5 @@ def _left(history: History) -> list[str]:
     lines = [f"STILL OWED: {plain(debt.what)}" for debt in history.owed]
     if history.status not in {"done", "rehearsed"}:
         lines += [plain(history.hint)] if history.hint else []
-        lines += [f"By hand: {plain(line)}" for line in history.by_hand[:_BY_HAND]]
+        lines += [f"By hand: {plain(line)}" for line in history.by_hand[:BY_HAND]]
     return lines

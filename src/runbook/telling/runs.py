@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runbook.model.errors import DoorError
 from runbook.model.history import History
+from runbook.model.intake import Told
 from runbook.model.ports import Journal, KeptRun, RunRecord
+from runbook.telling.case import Links
+from runbook.telling.due import due, recipients
+from runbook.telling.lost import is_left
 
 #: How far back is looked for runs that have ended, and for open ones, in seconds.
 ENDED_S, _OPEN_S = 48 * 3600.0, 7 * 86400.0
@@ -22,15 +26,38 @@ class TellingRun:
 
     history: History
     tell: Mapping[str, Any]
+    #: Whether its process was lost after a change was intended.
+    lost: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return what all that is told of it is kept under."""
+        return self.history.record.run_id
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Return who is to be told."""
+        return recipients(self.tell)
+
+    def due(
+        self, told: Iterable[Told], links: Links, now: float, recipient: str
+    ) -> tuple[Told, ...]:
+        """Return what is to be kept anew or otherwise; see `telling.due`."""
+        return due(self.history, self.tell, told, links, now, recipient=recipient, lost=self.lost)
 
 
 class Runs:
     """The journal's runs, as far as they tell anybody."""
 
     def __init__(
-        self, journal: Journal, history_of: Callable[[KeptRun], History], now: Callable[[], float]
+        self,
+        journal: Journal,
+        history_of: Callable[[KeptRun], History],
+        alive: Callable[[str], bool],
+        now: Callable[[], float],
     ) -> None:
         self._journal = journal
+        self._alive = alive
         self._history_of = history_of
         self._now = now
         #: Runs that tell nobody: what was asked for does not change.
@@ -66,13 +93,18 @@ class Runs:
 
     def _run(self, run_id: str) -> TellingRun | None:
         try:
+            # Asked before the journal: a process that has ended by now has written its last word.
+            alive = self._alive(run_id)
             kept = self._journal.run(run_id)
             if kept is None:
                 return None
             if kept.request is None or kept.request.tell is None:
                 self._silent.add(run_id)
                 return None
-            return TellingRun(history=self._history_of(kept), tell=kept.request.tell)
+            history = self._history_of(kept)
+            # And after it: somebody may have taken it up in between.
+            lost = not alive and is_left(history) and not self._alive(run_id)
+            return TellingRun(history=history, tell=kept.request.tell, lost=lost)
         except (DoorError, KeyError, TypeError, ValueError, AttributeError):
             return None  # one that is damaged must not keep the others from being told
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 
 from runbook.model.errors import DoorError, Locked
 from runbook.model.history import History
-from runbook.model.intake import Told
+from runbook.model.intake import Entry, Told
 from runbook.model.ports import Journal, KeptRun
+from runbook.model.serve_config import Rule
 from runbook.model.telling import Claims, NotTold, Sender, ToldStore
+from runbook.telling import no_run
 from runbook.telling.case import Links
-from runbook.telling.due import due, recipients
+from runbook.telling.no_run import NoRun
 from runbook.telling.runs import ENDED_S, Runs, TellingRun
 
 #: Seconds between two looks: a run's first note is there within two.
@@ -44,17 +46,23 @@ class Ports:
     #: By recipient; what has no sender here is left to somebody who has.
     senders: Mapping[str, Sender]
     links: Links
+    #: Whether a process works on a run; where nobody can say, none is called lost.
+    alive: Callable[[str], bool] = lambda _run_id: True
     now: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
 
 
+#: What is told of together: a run, or that there is none.
+Subject = TellingRun | NoRun
+
+
 class Teller:
-    """See the module; used from one thread."""
+    """See the module; used from one thread, but for `keep_no_run`."""
 
     def __init__(self, ports: Ports, *, also_close: Sequence[Journal] = ()) -> None:
         self._ports = ports
         self._also_close = also_close
-        self._runs = Runs(ports.journal, ports.history_of, ports.now)
+        self._runs = Runs(ports.journal, ports.history_of, ports.alive, ports.now)
         #: Until when a recipient that is down is left alone, by the ports' `now`.
         self._resting: dict[str, float] = {}
         self._at_once = False
@@ -79,13 +87,27 @@ class Teller:
         deadline = self._ports.clock() + within_s
         self._at_once = at_once
         runs = self._runs.read(self._runs.recent() if run_ids is None else run_ids)
-        unsettled = self._tell_all(self._by_recipient(runs), deadline)
+        subjects: list[Subject] = [*runs, *self._no_runs(run_ids)]
+        unsettled = self._tell_all(self._by_recipient(subjects), deadline)
         for record in (run.history.record for run in runs):
             if record.run_id not in unsettled:
                 self._runs.settle(record)
         if run_ids is None:
             self._tidy()
         return LOOK_S
+
+    def keep_no_run(self, entry: Entry, rule: Rule, why: str) -> None:
+        """Keep, to be told, that an event led to no run though a rule held; once per incident.
+
+        May be called from another thread than `step`.
+
+        Raises:
+            DoorError: when it cannot be kept.
+        """
+        ports = self._ports
+        for told in no_run.news(entry, rule, why, ports.links, ports.now()):
+            if told.key not in ports.store.of(told.run_id, told.recipient):
+                ports.store.keep(told)
 
     def pending(self) -> int:
         """Return how many things are due still."""
@@ -117,24 +139,32 @@ class Teller:
 
     # ---- telling ---------------------------------------------------------------------------
 
-    def _by_recipient(self, runs: Sequence[TellingRun]) -> dict[str, list[TellingRun]]:
-        work: dict[str, list[TellingRun]] = {}
-        for run in runs:
-            for recipient in recipients(run.tell):
+    def _no_runs(self, names: Sequence[str] | None) -> list[NoRun]:
+        """Return what is due still of events that led to no run."""
+        return [
+            NoRun(name=told.run_id, recipients=(told.recipient,))
+            for told in self._ports.store.pending()
+            if told.key == no_run.KEY and (names is None or told.run_id in names)
+        ]
+
+    def _by_recipient(self, subjects: Sequence[Subject]) -> dict[str, list[Subject]]:
+        work: dict[str, list[Subject]] = {}
+        for subject in subjects:
+            for recipient in subject.recipients:
                 if recipient in self._ports.senders:
-                    work.setdefault(recipient, []).append(run)
+                    work.setdefault(recipient, []).append(subject)
         return work
 
-    def _tell_all(self, work: Mapping[str, list[TellingRun]], deadline: float) -> set[str]:
+    def _tell_all(self, work: Mapping[str, list[Subject]], deadline: float) -> set[str]:
         """Tell each recipient in a thread of its own; return the runs of which more is due."""
         if not work:
             return set()
         unsettled: set[str] = set()
         troubles: list[Exception] = []
 
-        def work_on(name: str, runs: list[TellingRun]) -> None:
+        def work_on(name: str, subjects: list[Subject]) -> None:
             try:
-                unsettled.update(self._tell_recipient(name, runs, deadline))
+                unsettled.update(self._tell_recipient(name, subjects, deadline))
             except Exception as error:  # noqa: BLE001 - raised again where it is waited for
                 troubles.append(error)
 
@@ -151,33 +181,32 @@ class Teller:
             raise trouble
         return unsettled
 
-    def _tell_recipient(self, name: str, runs: list[TellingRun], deadline: float) -> set[str]:
+    def _tell_recipient(self, name: str, subjects: list[Subject], deadline: float) -> set[str]:
         unsettled: set[str] = set()
-        for run in runs:
-            run_id = run.history.record.run_id
+        for subject in subjects:
             try:
-                with self._ports.claims.hold(f"{run_id} {name}"):
-                    more = self._tell_run(name, run, deadline)
+                with self._ports.claims.hold(f"{subject.name} {name}"):
+                    more = self._tell_of(subject, name, deadline)
             except Locked:
                 more = True  # another process is at it
             if more:
-                unsettled.add(run_id)
+                unsettled.add(subject.name)
         return unsettled
 
-    def _tell_run(self, name: str, run: TellingRun, deadline: float) -> bool:
+    def _tell_of(self, subject: Subject, name: str, deadline: float) -> bool:
         """Keep what is due, and tell it in order; return whether something is due still."""
         store, now = self._ports.store, self._ports.now()
-        run_id = run.history.record.run_id
-        kept = store.of(run_id, name).values()
-        for told in due(run.history, run.tell, kept, self._ports.links, now, recipient=name):
+        about = subject.name
+        kept = store.of(about, name).values()
+        for told in subject.due(kept, self._ports.links, now, name):
             store.keep(told)
-        for told in store.of(run_id, name).values():
+        for told in store.of(about, name).values():
             its_time = self._at_once or told.next_at <= now
             if told.state == "due" and its_time and not self._attempt(told, deadline):
                 break
-        kept = store.of(run_id, name).values()
+        kept = store.of(about, name).values()
         # What was told now may have something else follow: a note that is there can be updated.
-        follows = due(run.history, run.tell, kept, self._ports.links, now, recipient=name)
+        follows = subject.due(kept, self._ports.links, now, name)
         return bool(follows) or any(told.state == "due" for told in kept)
 
     def _attempt(self, told: Told, deadline: float) -> bool:

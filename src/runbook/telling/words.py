@@ -64,6 +64,8 @@ def going_on(case: Case) -> list[str]:
     if case.over:
         ended = ENDED.get(history.status, history.status)
         head = f"runbook has ended: {ended}: {what(history)}. The result is a note of its own."
+    elif case.lost:
+        head = f"runbook LOST ITS PROCESS: {what(history)}. What to do is a note of its own."
     elif history.status == "waiting":
         head = f"runbook waits for an answer: {what(history)}{_kind(history)}"
     else:
@@ -93,7 +95,7 @@ def waiting(case: Case, asked: Asked) -> list[str]:
     changes = f"{count} change{'' if count == 1 else 's'}"
     link = case.link
     who = ", ".join(plain(name, 60) for name in asked.may) or "any approver"
-    until = f", until {_clock(asked.until)}" if asked.until is not None else ""
+    until = f", until {clock(asked.until)}" if asked.until is not None else ""
     return [
         cut(f"runbook waits for approval: {what(case.history)}, {changes}", HEADLINE),
         *([plain(asked.prompt)] if asked.prompt else []),
@@ -115,7 +117,7 @@ def _kind(history: History) -> str:
 def _by(history: History) -> str:
     rule = history.request.rule if history.request is not None else ""
     by = f"rule {plain(rule, 60)}" if rule else plain(history.record.who, 80)
-    return f"By {by}, since {_clock(history.start)}."
+    return f"By {by}, since {clock(history.start)}."
 
 
 def _follow(case: Case) -> list[str]:
@@ -126,10 +128,11 @@ def _follow(case: Case) -> list[str]:
 def _targets(history: History) -> Iterator[tuple[str, str]]:
     last = {task.target: task for task in history.tasks}
     for target, task in last.items():
-        yield plain(target, 80), _how_far(task)
+        yield plain(target, 80), how_far(task)
 
 
-def _how_far(task: TaskTold) -> str:
+def how_far(task: TaskTold) -> str:
+    """Return where a task is, or how it ended."""
     if task.result is not None:
         return plain(
             f"{task.status}: {task.result.summary}" if task.result.summary else task.status
@@ -138,5 +141,6 @@ def _how_far(task: TaskTold) -> str:
     return plain(f"{stage.name} {stage.text}" if stage is not None else task.phase)
 
 
-def _clock(at: float) -> str:
+def clock(at: float) -> str:
+    """Return a time of day, as all notes have it."""
     return time.strftime("%H:%M:%S UTC", time.gmtime(at))

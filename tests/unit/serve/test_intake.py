@@ -24,7 +24,7 @@ from runbook.model.ports import KeptRun
 from runbook.model.serve_config import ServeConfig
 from runbook.serve.context import Context
 from runbook.serve.incidents import Incidents
-from runbook.serve.intake import Intake
+from runbook.serve.intake import Intake, NotBegun
 from runbook.serve.log import Log
 from runbook.serve.metrics import Metrics
 
@@ -67,6 +67,7 @@ class Room:
         self.pagerduty = PagerDuty()
         self.now, self.working, self.began = 1_000_000.0, 0, 0
         self.log = io.StringIO()
+        self.not_begun: NotBegun = lambda _entry, _rule, _why: None
         said = {
             "version": 1,
             "hooks": {"flow": {"source": "pagerduty-workflow", "secrets": [{"env": "X"}]}},
@@ -99,6 +100,8 @@ class Room:
             began=began,
             log=Log(self.log, as_json=True),
             metrics=Metrics(),
+            # As it is then: a test may put another one there.
+            not_begun=lambda entry, rule, why: self.not_begun(entry, rule, why),  # noqa: PLW0108
         )
 
     def put(self, *keys: str, **said: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ class World:
         self.journal = SqliteJournal(folder / "journal.db")
         self.now = 1_800_000_000.0
         self.run_id = "20270115-080000-abcd"
+        self.runs = RunLocks(folder / "runs.lock")
+        self.process = ExitStack()
         self.wanted = tell or _TELL
         self.wrap: Wrap = lambda _name, sender: sender
         self.teller = self.new_teller()
@@ -74,11 +77,13 @@ class World:
                 claims=RunLocks(self.folder / "telling.lock"),
                 senders={name: self.wrap(name, sender) for name, sender in made.items()},
                 links=Links(base=self.config.listen.url),
+                alive=self.runs.alive,
                 now=lambda: self.now,
             )
         )
 
     def close(self) -> None:
+        self.process.close()
         self.teller.close()
         self.journal.close()
 
@@ -111,6 +116,7 @@ class World:
         )
         asked = Request(playbook="roll", tell=tell_as_data(self.wanted, INCIDENT))
         self.journal.begin(record, plan.to_json(), replace(asked, **request))
+        self.process.enter_context(self.runs.hold(self.run_id))
         self.say("planned", hash=plan.hash)
 
     def say(self, kind: Any, task: str | None = None, /, **data: Any) -> None:
@@ -145,6 +151,10 @@ class World:
 
     def end(self, status: str = "done", reason: str = "") -> None:
         self.say("finished", status=status, reason=reason, hint="")
+
+    def die(self) -> None:
+        """Let the run's process be gone, as after a kill -9."""
+        self.process.close()
 
     # ---- the telling -----------------------------------------------------------------------
 
