@@ -30,13 +30,8 @@ from runbook.model.playbook_test import PlaybookTest
 from runbook.model.serve_config import ServeConfig
 from runbook.model.validation import validate
 from runbook.steps import STEPS
-from runbook.wiring import (
-    check_serve_config,
-    load_fleet,
-    load_playbook,
-    load_serve_config,
-    serve_inventory,
-)
+from runbook.wiring import load_fleet, load_playbook
+from runbook.wiring_serve import check_serve_config, load_serve_config, serve_inventory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -66,13 +66,13 @@ def _tell(
     *,
     warnings: bool,
 ) -> None:
-    from runbook import wiring
+    from runbook import wiring_serve
     from runbook.telling.alarm import alarm_from, decide
 
-    read, _ = wiring.load_serve_config(config)
-    events = wiring.open_events(read)
+    read, _ = wiring_serve.load_serve_config(config)
+    events = wiring_serve.open_events(read)
     key = dedup_key(target, fleet.inventory.environment if fleet is not None else None)
-    store = wiring.open_telling()
+    store = wiring_serve.open_telling()
     try:
         decision = decide(
             alarm_from(store.said_of(key)), _STATUS[code], time.time(), warnings=warnings

@@ -57,7 +57,7 @@ def command(
 
     Without --to it is an event of PagerDuty's Events API v2.
     """
-    from runbook import wiring
+    from runbook import wiring_serve
 
     modes = [resolve, acknowledge, change, to is not None, pending]
     if sum(modes) > 1:
@@ -69,7 +69,7 @@ def command(
         raise click.UsageError("Missing option '--summary': what is said")
     if dedup_key is not None and len(dedup_key) > _KEY:
         raise click.UsageError(f"--dedup-key: PagerDuty takes {_KEY} characters at most")
-    read, _ = wiring.load_serve_config(config)
+    read, _ = wiring_serve.load_serve_config(config)
     if pending:
         return _tell_pending(read)
     said, about = _said(summary), source or socket.gethostname()
@@ -97,7 +97,7 @@ def _send_alert(
     severity: str,
     dedup_key: str | None,
 ) -> None:
-    from runbook import wiring
+    from runbook import wiring_serve
 
     event: dict[str, Any] = {"event_action": action}
     if dedup_key is not None:
@@ -105,7 +105,7 @@ def _send_alert(
     if action == "trigger":
         event["client"] = "runbook"
         event["payload"] = {"summary": summary, "source": source, "severity": severity}
-    events = wiring.open_events(config)
+    events = wiring_serve.open_events(config)
     try:
         key = events.alert(event, _WITHIN_S)
     finally:
@@ -114,10 +114,10 @@ def _send_alert(
 
 
 def _send_change(config: ServeConfig, summary: str, source: str) -> None:
-    from runbook import wiring
+    from runbook import wiring_serve
 
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    events = wiring.open_events(config)
+    events = wiring_serve.open_events(config)
     try:
         events.change({"summary": summary, "source": source, "timestamp": now}, _WITHIN_S)
     finally:
@@ -125,7 +125,7 @@ def _send_change(config: ServeConfig, summary: str, source: str) -> None:
 
 
 def _send_to(config: ServeConfig, name: str, summary: str, source: str) -> None:
-    from runbook import wiring
+    from runbook import wiring_serve
     from runbook.model.intake import Told
     from runbook.telling.messages import notice
 
@@ -135,7 +135,7 @@ def _send_to(config: ServeConfig, name: str, summary: str, source: str) -> None:
         key="notice",
         content=notice(secrets.token_hex(8), summary, source),
     )
-    sender = wiring.open_recipient(config, name)
+    sender = wiring_serve.open_recipient(config, name)
     try:
         sender.send(told, _WITHIN_S)
     finally:
@@ -144,9 +144,9 @@ def _send_to(config: ServeConfig, name: str, summary: str, source: str) -> None:
 
 def _tell_pending(config: ServeConfig) -> int:
     """Tell what is due, and say what came of it."""
-    from runbook import wiring
+    from runbook import wiring_serve
 
-    teller = wiring.open_teller(config)
+    teller = wiring_serve.open_teller(config)
     try:
         before = teller.left()
         teller.step(list(dict.fromkeys(told.run_id for told in before)), at_once=True)

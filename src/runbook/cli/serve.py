@@ -42,14 +42,14 @@ def command(
 
     SIGTERM or Ctrl-C stops it: what was accepted is kept for the next start, and runs go on.
     """
-    from runbook import wiring
+    from runbook import wiring_serve
 
     if schema:
         click.echo(json.dumps(_schema(), indent=2))
         return 0
-    config, source = wiring.load_serve_config(given)
+    config, source = wiring_serve.load_serve_config(given)
     config = _listening(config, address, port)
-    named = wiring.serve_inventory(config, source, inventory)
+    named = wiring_serve.serve_inventory(config, source, inventory)
     if only_check:
         return _check(config, source, named)
     return _serve(config, source, named)
@@ -68,13 +68,13 @@ def _listening(config: ServeConfig, address: str | None, port: int | None) -> Se
 
 
 def _check(config: ServeConfig, source: str, inventory: str | None) -> int:
-    from runbook import wiring
+    from runbook import wiring, wiring_serve
     from runbook.rendering.consoles import results
     from runbook.rendering.serve_rules import render
     from runbook.serve.checking import missing_secrets
 
     fleet = wiring.load_fleet(inventory)
-    _warn(wiring.check_serve_config(config, source, fleet))
+    _warn(wiring_serve.check_serve_config(config, source, fleet))
     render(config, results())
     missing = list(missing_secrets(config))
     for line in missing:

@@ -64,10 +64,10 @@ class Telling:
             )
 
     def _work(self) -> None:
-        from runbook import wiring
+        from runbook import wiring_serve
 
         try:
-            teller = wiring.open_teller(self._config)
+            teller = wiring_serve.open_teller(self._config)
         except RunbookError as error:
             self._left = error.message
             return
@@ -114,10 +114,10 @@ def telling(pd_incident: str | None, config: str | None) -> Iterator[Telling | N
             )
         yield None
         return
-    from runbook import wiring
+    from runbook import wiring_serve
     from runbook.model.serve_config import Tell, TellPagerDuty, tell_as_data
 
-    read, source = wiring.load_serve_config(config)
+    read, source = wiring_serve.load_serve_config(config)
     if read.pagerduty is None:
         raise UsageError(
             f"{source} has no `pagerduty`: incident {pd_incident} cannot be told",
@@ -134,10 +134,10 @@ def telling_again(tell: Mapping[str, Any] | None) -> Iterator[Telling | None]:
     if tell is None:
         yield None
         return
-    from runbook import wiring
+    from runbook import wiring_serve
 
     try:
-        read, _ = wiring.load_serve_config(None)
+        read, _ = wiring_serve.load_serve_config(None)
     except RunbookError as error:
         click.echo(f"warning: nobody is told of this run: {error.message}", err=True)
         yield None

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from runbook import wiring
+from runbook import wiring_serve
 from runbook.model.errors import SecretMissing
 from runbook.model.inventory import Secret
 from runbook.model.serve_config import ServeConfig
@@ -17,7 +17,7 @@ def missing_secrets(config: ServeConfig) -> Iterator[str]:
     """Follow each reference; yield what is wrong with each that leads nowhere."""
     for where, secret in _secrets(config, ""):
         try:
-            wiring.secret(secret)
+            wiring_serve.secret(secret)
         except SecretMissing as error:
             yield f"{where}: {error.message}" + (f" ({error.hint})" if error.hint else "")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runbook import wiring
+from runbook import wiring_serve
 from runbook.alerts import SOURCES
 from runbook.serve.answering import take_answer
 from runbook.serve.pages import routes
@@ -22,8 +22,8 @@ def join(config: ServeConfig) -> Doors:
     """
     return Doors(
         sources=SOURCES,
-        incidents=wiring.incident_reader(config),
-        teller=wiring.open_teller(config),
+        incidents=wiring_serve.incident_reader(config),
+        teller=wiring_serve.open_teller(config),
         take_answer=take_answer,
         pages=routes,
     )

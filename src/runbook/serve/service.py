@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from starlette.routing import BaseRoute
 
-from runbook import __version__, wiring
+from runbook import __version__, wiring, wiring_serve
 from runbook.engine.local_runs import LocalRuns
 from runbook.model.errors import RunbookError
 from runbook.model.intake import Entry, IncidentReader
@@ -69,7 +69,7 @@ def opened(
     Raises:
         DoorError: when journal or inbox cannot be opened.
     """
-    inbox = wiring.open_inbox(config)
+    inbox = wiring_serve.open_inbox(config)
     journal = wiring.open_journal()
     workers, locks = wiring.worker_processes(), wiring.run_locks()
     context = Context(
@@ -79,7 +79,7 @@ def opened(
         inbox=inbox,
         journal=journal,
         runs=LocalRuns(journal, locks, who=wiring.who(), start=workers.start),
-        secret=wiring.secret,
+        secret=wiring_serve.secret,
         incidents=doors.incidents,
     )
 
@@ -206,7 +206,7 @@ def serve(
         Locked: when another `serve` has this state directory.
         DoorError: when it cannot begin.
     """
-    with wiring.only_serve():
+    with wiring_serve.only_serve():
         doors = join(config)
         with opened(config, source, inventory, doors) as (context, open_runs):
             listener = bind(config.listen.address, config.listen.port)

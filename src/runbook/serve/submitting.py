@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runbook import wiring
+from runbook import wiring, wiring_serve
 from runbook.alerts.rules import Wanted
 from runbook.engine.planning import make_plan
 from runbook.model.fleet import Fleet
@@ -18,7 +18,7 @@ def submit(context: Context, run_id: str, wanted: Wanted, fleet: Fleet) -> None:
     Raises:
         RunbookError: when it cannot be planned, or cannot be kept.
     """
-    playbook = wiring.serve_playbook(wanted.playbook, context.source)
+    playbook = wiring_serve.serve_playbook(wanted.playbook, context.source)
     plan = make_plan(
         wiring.load_playbook(playbook),
         fleet=fleet,

@@ -10,7 +10,8 @@ import pytest
 from runbook.alerts import SOURCES
 from runbook.model.errors import InvalidDocument
 from runbook.model.serve_config import ServeConfig, SourceName
-from runbook.wiring import check_inventory, check_serve_config, load_serve_config, serve_playbook
+from runbook.wiring import check_inventory
+from runbook.wiring_serve import check_serve_config, load_serve_config, serve_playbook
 
 HEAD = """\
 version: 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runbook import wiring
+from runbook import wiring_serve
 from runbook.serve.pages.access import Access
 from runbook.serve.pages.inbox import InboxPage
 from runbook.serve.pages.paper import Paper
@@ -42,7 +42,7 @@ def routes(context: Context, sessions: BrowserSessions | None = None) -> Sequenc
     from starlette.staticfiles import StaticFiles
 
     tokens = Tokens(context.config.people, context.secret)
-    kept = sessions if sessions is not None else wiring.browser_sessions()
+    kept = sessions if sessions is not None else wiring_serve.browser_sessions()
     paper = Paper(_HERE / "templates")
     access = Access(context, tokens, kept, paper)
     run, words = RunPages(context, paper), Words(context)
