@@ -111,6 +111,7 @@ class Intake:
         """
         entries = self._context.inbox.queued(self._reach)
         if not entries:
+            self.trouble = ""  # nobody waits for an inventory any more
             return _IDLE_S
         most = self._context.config.limits.at_once
         this = _Pass(free=most - self._working(), load=self._context.load_fleet)
@@ -147,7 +148,7 @@ class Intake:
     def _judged(self, entry: Entry, this: _Pass) -> _Verdict:
         alert, config = entry.alert, self._context.config
         if not rules.worth_reading(alert, config):
-            return _Verdict(state="ignored", why="no rule")
+            return _Verdict(state="ignored", why=rules.why_none(alert, config))
         if this.free <= 0:
             return _Verdict(state=None)
         looked = self._incidents.look(alert.incident)
@@ -155,7 +156,8 @@ class Intake:
         if rule is None and looked.why and self._age(entry) < _UNREAD_S:
             return _Verdict(state=None)
         if rule is None:
-            return _Verdict(state="ignored", why=_with("no rule", looked.why))
+            why = rules.why_none(alert, config, looked.incident)
+            return _Verdict(state="ignored", why=_with(why, looked.why))
         return self._ruled(entry, rule, looked, this)
 
     def _ruled(self, entry: Entry, rule: Rule, looked: Looked, this: _Pass) -> _Verdict:
