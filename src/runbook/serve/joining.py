@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from runbook import wiring
 from runbook.alerts import SOURCES
-from runbook.serve.answering import answer
+from runbook.serve.answering import take_answer
 from runbook.serve.pages import routes
 from runbook.serve.service import Doors
 
 if TYPE_CHECKING:
-    from runbook.model.alert import Answer
     from runbook.model.serve_config import ServeConfig
-    from runbook.serve.context import Context
 
 
 def join(config: ServeConfig) -> Doors:
@@ -26,19 +24,6 @@ def join(config: ServeConfig) -> Doors:
         sources=SOURCES,
         incidents=wiring.incident_reader(config),
         teller=wiring.open_teller(config),
-        take_answer=_from_slack,
+        take_answer=take_answer,
         pages=routes,
     )
-
-
-def _from_slack(context: Context, pressed: Answer) -> str:
-    """Take a button that was pressed in Slack; return what its presser is told."""
-    return answer(
-        context,
-        run_id=pressed.run_id,
-        key=pressed.key,
-        digest=pressed.digest,
-        yes=pressed.yes,
-        who=pressed.by,
-        via="slack",
-    ).message
