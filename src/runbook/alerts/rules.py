@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from runbook.alerts import hours, pace
 from runbook.alerts.taking import NotTaken, take
 from runbook.model.alert import Alert
 from runbook.model.alert_events import OURS, OVER
+from runbook.model.document import shorten
 from runbook.model.fleet import Fleet
 from runbook.model.intake import Entry, IncidentNow
 from runbook.model.inventory import Scalar
@@ -18,6 +19,8 @@ from runbook.model.units import format_duration
 
 #: How far another clock may be ahead of ours.
 CLOCK_SKEW_S = 300.0
+#: Rules that are named to explain why none holds.
+_NEAR = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +60,18 @@ def rule_for(alert: Alert, config: ServeConfig, incident: IncidentNow | None = N
     """
     known = with_incident(alert, incident)
     return next((rule for rule in config.rules if _holds(rule, known)), None)
+
+
+def why_none(alert: Alert, config: ServeConfig, incident: IncidentNow | None = None) -> str:
+    """Return why no rule holds for an alert, for people: what each that might have held misses."""
+    known = with_incident(alert, incident)
+    near = [(rule, _misses(rule, known)) for rule in config.rules if _is(rule.hook, known.hook)]
+    if not near:
+        return f"no rule: none is for hook {alert.hook}"
+    near.sort(key=lambda each: len(each[1]))
+    said = [f"{rule.name} wants {' and '.join(misses)}" for rule, misses in near[:_NEAR]]
+    more = f"; and {len(near) - _NEAR} more" if len(near) > _NEAR else ""
+    return f"no rule: {'; '.join(said)}{more}"
 
 
 def worth_reading(alert: Alert, config: ServeConfig) -> bool:
@@ -124,14 +139,33 @@ def judge(
 
 
 def _holds(rule: Rule, alert: Alert) -> bool:
+    return _calls(rule, alert) and all(_is(value, given) for _, value, given in _asks(rule, alert))
+
+
+def _asks(rule: Rule, alert: Alert) -> Iterator[tuple[str, OneOrMore | None, str | None]]:
+    """Yield what a rule asks of an incident: what, which it must be, and which it is."""
     when = rule.when
-    asked = (
-        (when.service, alert.service),
-        (when.priority, alert.priority),
-        (when.urgency, alert.urgency),
-        *((value, alert.labels.get(name)) for name, value in when.labels.items()),
-    )
-    return _calls(rule, alert) and all(_is(value, given) for value, given in asked)
+    yield "service", when.service, alert.service
+    yield "priority", when.priority, alert.priority
+    yield "urgency", when.urgency, alert.urgency
+    for name, value in when.labels.items():
+        yield f"label {name}", value, alert.labels.get(name)
+
+
+def _misses(rule: Rule, alert: Alert) -> list[str]:
+    """Return in words what keeps a rule of this hook from holding."""
+    if alert.event in OVER and rule.when.event is None:
+        return [f"no {alert.event}: it names no event"]
+    calls = (("event", rule.when.event, alert.event), ("by", rule.when.by, alert.by))
+    return [
+        f"{what} {_or(wanted)}, not {'none' if given is None else shorten(given)}"
+        for what, wanted, given in (*calls, *_asks(rule, alert))
+        if not _is(wanted, given)
+    ]
+
+
+def _or(wanted: OneOrMore | None) -> str:
+    return " or ".join((wanted,) if isinstance(wanted, str) else wanted or ())
 
 
 def _calls(rule: Rule, alert: Alert) -> bool:

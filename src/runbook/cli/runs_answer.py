@@ -73,13 +73,25 @@ def _not_waiting(journal: Journal, run_id: str) -> UsageError:
     kept = journal.run(run_id)
     answers = [e for e in (kept.events if kept else ()) if e.kind == "answered"]
     if not answers or kept is None or kept.record.status != "waiting":
-        hint = "`runbook runs list --open` shows those that do"
-        return UsageError(f"run {run_id} waits for no answer", hint=hint)
+        return _asks_nothing(kept, run_id)
     said, last = ("yes" if answers[-1].data["yes"] else "no"), answers[-1].data
     comment = f" ({visible(str(last['comment']))})" if last.get("comment") else ""
     return UsageError(
         f"run {run_id} was answered already: {said}, by {visible(str(last['by']))}{comment}",
         hint=_what_comes_next(kept),
+    )
+
+
+def _asks_nothing(kept: KeptRun | None, run_id: str) -> UsageError:
+    if kept is None or kept.record.ended_at is None:
+        hint = "`runbook runs list --open` shows those that do"
+        return UsageError(f"run {run_id} waits for no answer", hint=hint)
+    last = next((e.data for e in reversed(kept.events) if e.kind == "finished"), {})
+    why = f": {visible(str(last['reason']))}" if last.get("reason") else ""
+    return UsageError(
+        f"run {run_id} is over: {kept.record.status}{why}",
+        hint=f"`runbook runs resume {run_id} --show` tells what of it is still to do, and what it"
+        " would ask anew",
     )
 
 
@@ -104,6 +116,7 @@ def _show_question(run_id: str, question: Mapping[str, Any]) -> str:
         click.echo(f"  {visible(line)}", err=True)
     if question.get("by"):
         click.echo(f"  it is for {visible(' or '.join(question['by']))} to answer", err=True)
+    click.echo(f"  confirmation {question['hash']}", err=True)
     return asked
 
 

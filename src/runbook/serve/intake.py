@@ -103,6 +103,7 @@ class Intake:
         """
         entries = self._context.inbox.queued(self._reach)
         if not entries:
+            self.trouble = ""  # nobody waits for an inventory any more
             return _IDLE_S
         most = self._context.config.limits.at_once
         this = _Pass(free=most - self._working(), load=self._context.load_fleet)
@@ -146,7 +147,7 @@ class Intake:
         """Return what becomes of an event; None: it waits."""
         alert, config = entry.alert, self._context.config
         if not rules.worth_reading(alert, config):
-            return Settled(number=entry.number, state="ignored", why="no rule")
+            return Settled(number=entry.number, state="ignored", why=rules.why_none(alert, config))
         if this.free <= 0:
             return None
         looked = self._incidents.look(alert.incident)
@@ -154,7 +155,8 @@ class Intake:
         if rule is None and looked.why and self._age(entry) < _UNREAD_S:
             return None
         if rule is None:
-            return Settled(number=entry.number, state="ignored", why=_with("no rule", looked.why))
+            why = rules.why_none(alert, config, looked.incident)
+            return Settled(number=entry.number, state="ignored", why=_with(why, looked.why))
         return self._ruled(entry, rule, looked, this)
 
     def _ruled(self, entry: Entry, rule: Rule, looked: Looked, this: _Pass) -> Settled | None:

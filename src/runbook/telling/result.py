@@ -121,6 +121,8 @@ _MADE = {
 
 def _changes(history: History) -> list[str]:
     lines: list[str] = []
+    if history.changing and not history.changes and history.status not in {"done", "rehearsed"}:
+        return ["Nothing was changed."]
     for state, title in _MADE.items():
         told = [plain(made.sentence) for _, made in history.changes if made.state == state]
         if told:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runbook.alerts.rules import Ignored, Wanted, judge, rule_for, worth_reading
+from runbook.alerts.rules import Ignored, Wanted, judge, rule_for, why_none, worth_reading
 from runbook.model.alert import Alert
 from runbook.model.intake import Entry, IncidentNow
 from unit.alerts.calls import NOW
@@ -334,3 +334,32 @@ def test_a_call_without_an_id_that_comes_twice_is_one_call() -> None:
     assert why(text, call, recent=(before,)) == "the same call came a moment ago"
     assert wanted(text, call, recent=(replace(before, received_at=NOW - 301),))
     assert wanted(text, replace(call, key="w:abd@10"), recent=(before,))
+
+
+# ---- why no rule -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "changed", "why"),
+    [
+        (DIAGNOSE, {"hook": "am"}, "no rule: none is for hook am"),
+        (
+            "hook: pd, when: {priority: [P1, P2], labels: {team: shop}}, run: x, target: shop-db",
+            {"priority": "P3"},
+            "wants priority P1 or P2, not P3 and label team shop, not none",
+        ),
+        (DIAGNOSE, {"event": "incident.reopened"}, "event incident.triggered, not incident.reo"),
+        (
+            "hook: pd, run: diagnose-saturation, target: shop-db",
+            {"event": "incident.resolved"},
+            "wants no incident.resolved: it names no event",
+        ),
+    ],
+)
+def test_why_no_rule_holds(text: str, changed: dict[str, Any], why: str) -> None:
+    made, whole = rule(text)
+    alert = replace(ALERT, **changed)
+    assert rule_for(alert, whole) is None
+    said = why_none(alert, whole)
+    assert why in said
+    assert made.name in said or "hook" in said

@@ -132,6 +132,28 @@ def test_who_may_not_answer_is_told_whom_it_is_for(desk: Submitted) -> None:
     assert desk.shop.said() == []
 
 
+def test_what_an_answer_binds_to_is_shown_where_it_is_asked_for(desk: Submitted) -> None:
+    """Without a terminal, `--hash` wants it."""
+    desk.submit("one")
+    desk.run("runs", "work", "r1")
+    question = desk.runs.view("r1").waiting
+    assert question is not None
+    _, _, err = desk.run("runs", "approve", "r1")
+    assert f"confirmation {question['hash']}" in err
+    assert desk.run("runs", "approve", "r1", "--hash", question["hash"])[0] == 0
+
+
+def test_who_answers_too_late_is_told_so(desk: Submitted) -> None:
+    """And what to do about it."""
+    desk.submit("one")
+    desk.run("runs", "work", "r1")
+    desk.runs.close("r1", "interrupted", "given up: nobody answered within 10m")
+    code, _, err = desk.run("runs", "approve", "r1", "--yes")
+    assert code == 2
+    assert "run r1 is over: interrupted: given up: nobody answered within 10m" in err
+    assert "runbook runs resume r1 --show" in err
+
+
 def test_a_person_at_a_terminal_who_may_not_answer_is_not_asked(desk: Submitted) -> None:
     desk.submit("one", approvers=("somebody-else",))
     desk.work()

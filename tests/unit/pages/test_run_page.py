@@ -327,6 +327,15 @@ def test_the_inbox_says_what_became_of_each_event_and_why(house: House) -> None:
         assert said in page
 
 
+def test_an_event_that_waits_links_to_no_run(house: House) -> None:
+    """It has the id of its run already, and no run."""
+    alert = Alert(source="alertmanager", hook="am", key="k", event="firing", title="TooMany")
+    house.inbox.put([alert], house.at)
+    page = house.client("vera").get("/inbox").text
+    assert "queued" in page
+    assert "its run" not in page
+
+
 def test_the_list_has_what_is_asked_first_and_what_is_over_last(house: House) -> None:
     house.begin("r2")
     house.end("r2", "done")

@@ -48,12 +48,15 @@ def test_a_question_that_was_answered_while_nobody_could_be_told(
 
 
 def test_an_incident_is_not_acknowledged_for_a_run_that_is_over(
-    world: World, pagerduty: PagerDutyStandIn
+    tmp_path: Path, pagerduty: PagerDutyStandIn
 ) -> None:
+    wanted = tell(pagerduty={"acknowledge": True, "notes": False})
+    world = World(tmp_path, pagerduty.url, tell=wanted)
     pagerduty.fail(status=500, times=99)
     world.begin()
     world.step()
     world.end("failed", "app-1 did not come back")
     pagerduty.mend()
     world.step(600)
+    world.close()
     assert pagerduty.incidents[INCIDENT].status == "triggered"
