@@ -72,7 +72,11 @@ class Runs:
             DoorError: when the journal cannot be read.
         """
         now = self._now()
-        records = reversed(self._journal.runs(_RUNS))
+        records = self._journal.runs(_RUNS)[::-1]
+        # Nothing is remembered of runs that nobody will look at again.
+        ids = {record.run_id for record in records}
+        self._silent &= ids
+        self._settled = {run_id: at for run_id, at in self._settled.items() if run_id in ids}
         return [each.run_id for each in records if _recent(each, now) and not self._over(each)]
 
     def read(self, run_ids: Sequence[str]) -> list[TellingRun]:

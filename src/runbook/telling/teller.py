@@ -27,6 +27,8 @@ from runbook.telling.runs import ENDED_S, Runs, TellingRun
 LOOK_S = 1.0
 #: Seconds for which is kept what was told: longer than any run is looked at.
 _KEPT_S = 30 * 86400.0
+#: Seconds between two times that what is older is forgotten.
+_TIDY_S = 86400.0
 #: After so long nobody waits for it any more; it stays visible.
 GIVEN_UP_S = 24 * 3600.0
 #: Seconds before the second attempt, doubled before each further one, and at most.
@@ -66,7 +68,7 @@ class Teller:
         #: Until when a recipient that is down is left alone, by the ports' `now`.
         self._resting: dict[str, float] = {}
         self._at_once = False
-        self._tidied = False
+        self._tidy_at = 0.0
 
     def step(
         self,
@@ -249,8 +251,8 @@ class Teller:
     def _tidy(self) -> None:
         """Give up what has waited for long: its run is older than those that are looked at."""
         store, now = self._ports.store, self._ports.now()
-        if not self._tidied:
-            self._tidied = True  # once a process is enough: it is written to the disk
+        if now >= self._tidy_at:
+            self._tidy_at = now + _TIDY_S  # `serve` goes on for months
             store.forget(now - _KEPT_S)
         for told in store.pending():
             if now - told.since > ENDED_S + GIVEN_UP_S:

@@ -61,7 +61,10 @@ class MemoryInbox:
     def put(self, alerts: Sequence[Alert], at: float) -> int:
         """Keep events."""
         for alert in alerts:
-            self.entries.append(Entry(number=len(self.entries), alert=alert, received_at=at))
+            number = len(self.entries)
+            # As the real one: an event has its run's id before it has a run.
+            made = Entry(number=number, alert=alert, received_at=at, run_id=f"to-be-{number}")
+            self.entries.append(made)
         return len(alerts)
 
     def waiting(self) -> int:

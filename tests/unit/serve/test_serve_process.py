@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from pagerduty.stand_in import SENDER, TOKEN, PagerDutyStandIn
 from unit.serve.desk import SECRET, Desk, desk
 from unit.serve.house import eventually
 
@@ -208,6 +209,39 @@ def test_a_run_that_dies_in_a_change_is_left_to_a_person(tmp_path: Path) -> None
         # It takes no part in what may run at once.
         made.shop.let_go("change")
     assert made.shop.said().count("begin change") == 1
+
+
+def test_the_incident_of_a_run_that_dies_in_a_change_is_told(tmp_path: Path) -> None:
+    """Once, also by a `serve` that was killed and comes back; and never while it goes on."""
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    with PagerDutyStandIn() as pagerduty, desk(tmp_path) as made:
+        pagerduty.add_incident("QLOST001")
+        made.stop()
+        where = {"api": pagerduty.url, "events": pagerduty.url}
+        made.config["pagerduty"] = {"token": {"file": str(token)}, "from": SENDER, **where}
+        made.config["rules"] = [made.rule("change", tell={"pagerduty": {}})]
+        made.start()
+        made.shop.hold("change")
+        made.post("QLOST001")
+        eventually(lambda: "begin change" in made.shop.said())
+        made.stop(signal.SIGKILL)
+        made.start()
+        eventually(lambda: "is at work" in "".join(pagerduty.notes("QLOST001")))
+        assert not _lost(pagerduty)
+        made.kill_worker()
+        eventually(lambda: _lost(pagerduty))
+        made.stop(signal.SIGKILL)
+        made.start()
+        eventually(lambda: made.health()["runs_left"])
+        [note] = _lost(pagerduty)
+        assert f"runbook runs resume {made.runs()[0].record.run_id} --show" in note
+        assert pagerduty.complaints == []
+        made.shop.let_go("change")
+
+
+def _lost(pagerduty: PagerDutyStandIn) -> list[str]:
+    return [note for note in pagerduty.notes("QLOST001") if note.startswith("LOST ITS PROCESS")]
 
 
 def test_the_worker_outlives_serve_and_its_group(tmp_path: Path) -> None:

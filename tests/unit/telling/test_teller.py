@@ -276,3 +276,13 @@ def test_a_recipient_that_hangs_keeps_no_other_waiting(
         chat.mend()
         look.join()
         world.close()
+
+
+def test_what_was_told_is_forgotten_while_the_process_goes_on(world: World) -> None:
+    world.step()
+    world.begin()
+    world.end()
+    world.step()
+    assert world.teller.told_of(world.run_id, "pagerduty")
+    world.step(40 * 86_400.0)
+    assert world.teller.told_of(world.run_id, "pagerduty") == ()
