@@ -215,7 +215,7 @@ def test_a_busy_healthy_pool_has_no_orphans_however_often_one_looks(
         warm(lab, host, 10)
     lab.ask(lab.apps[1], "/surge?seconds=600", 5)
     with restless(lab, lab.apps[0]), restless(lab, lab.apps[2]):
-        for _ in range(5):
+        for _ in range(3):
             diagnosis = runbook.diagnose()
             assert diagnosis["slots"]["percent"] >= 50
             assert diagnosis["finding"]["confidence"] != "certain", diagnosis["finding"]

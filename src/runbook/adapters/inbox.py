@@ -62,13 +62,24 @@ class SqliteInbox:
             self._db = self._connect()
             self._check_version(migrate(self._db))
             self._writer = GroupCommit(self._connect())
+        self._trouble = ""
 
     def put(self, alerts: Sequence[Alert], at: float) -> int:
         """Keep events, each key once for good; see `Inbox`."""
         # Made before it is our turn: everybody waits for the one whose turn it is.
         rows = [_row(alert, at) for alert in alerts]
-        with self._translated("written"):
-            return self._writer.do(lambda db: self._insert(db, rows))
+        try:
+            with self._translated("written"):
+                new = self._writer.do(lambda db: self._insert(db, rows))
+        except DoorError as error:
+            self._trouble = error.message
+            raise
+        self._trouble = ""
+        return new
+
+    def trouble(self) -> str:
+        """Return why the last events could not be kept; see `Inbox`."""
+        return self._trouble
 
     def queued(self, limit: int = 100) -> Sequence[Entry]:
         """Return events that nobody has looked at, the oldest first."""

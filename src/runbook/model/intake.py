@@ -69,6 +69,9 @@ class Inbox(Protocol):
     def waiting(self) -> int:
         """Return how many events nobody has looked at."""
 
+    def trouble(self) -> str:
+        """Return why the last events could not be kept, until some are; empty when they were."""
+
     def settle(self, settled: Sequence[Settled]) -> None:
         """Note what became of events, of each once. With a run: once the run is in the journal.
 

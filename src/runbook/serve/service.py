@@ -148,6 +148,8 @@ class Service:
             troubled.append("inventory")
         try:
             waiting: int | None = self._context.inbox.waiting()
+            # Reading goes on when the disk is full.
+            troubled += ["inbox"] if self._context.inbox.trouble() else []
         except RunbookError:
             waiting = None
             troubled.append("inbox")

@@ -71,6 +71,10 @@ class MemoryInbox:
         """Return how many wait."""
         return len(self.queued(len(self.entries)))
 
+    def trouble(self) -> str:
+        """Return nothing: memory does not fill."""
+        return ""
+
     def queued(self, limit: int = 100) -> Sequence[Entry]:
         """Return what waits."""
         return [entry for entry in self.entries if entry.state == "queued"][:limit]

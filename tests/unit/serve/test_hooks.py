@@ -103,7 +103,10 @@ def test_a_store_that_cannot_be_written_is_503(tmp_path: Path) -> None:
         other.execute("ROLLBACK")
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "30"
+        # What /healthz goes by: it can be read all the while.
+        assert "locked" in house.inbox.trouble()
         assert house.post("a").status_code == 202
+        assert not house.inbox.trouble()
     assert "locked" in next(line["why"] for line in house.logged() if line["status"] == 503)
 
 
