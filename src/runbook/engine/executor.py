@@ -6,9 +6,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -33,6 +33,9 @@ from runbook.model.errors import DoorError
 from runbook.model.events import Event
 from runbook.model.plan import Confirm, Finish, Obligation, Perform, Plan, Result, Task
 from runbook.model.ports import Locks, Request, Watcher
+
+#: Seconds after which a signal is heard at the latest; see `each_ended`.
+_HEARS_S = 0.2
 
 #: Asked with what would be touched, and with what was seen; True means go ahead, None that nobody
 #: is here to answer: then the run waits. The second value names who answered.
@@ -220,7 +223,7 @@ class LocalExecutor:
         waiting: dict[Future[Result | None], Task] = {
             pool.submit(self._perform, task, interrupted=interrupted): task for task in tasks
         }
-        results = {waiting[future].key: future.result() for future in as_completed(waiting)}
+        results = {waiting[future].key: future.result() for future in each_ended(waiting)}
         return {key: result for key, result in results.items() if result is not None}
 
     def _perform(self, task: Task, *, interrupted: bool) -> Result | None:
@@ -383,6 +386,21 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
         raise
     finally:
         pool.shutdown(wait=wait, cancel_futures=True)
+
+
+def each_ended(futures: Iterable[Future[Any]]) -> Iterator[Future[Any]]:
+    """Yield futures as they end, waiting never long in one go.
+
+    A signal's handler runs in the main thread, between two steps of its own. The kernel may give
+    the signal to another thread; then nothing wakes a main thread that waits without an end, and
+    Ctrl-C would be heard when the host in flight is done.
+    """
+    left = set(futures)
+    while left:
+        with suppress(TimeoutError):
+            for future in as_completed(left, timeout=_HEARS_S):
+                left.remove(future)
+                yield future
 
 
 def _as_data(result: Result, task: Task) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from runbook.model.fleet import Fleet
 from runbook.model.inventory import Inventory
 from runbook.model.plan import Confirm, Plan, Result
 from runbook.model.ports import RunRecord
-from unit.engine.fakes import TOUCH, MemoryDoor, touch
+from unit.engine.fakes import TOUCH, MemoryDoor, fine, touch
 from unit.engine.plans import plan, single_node
 
 FLEET = Fleet(Inventory.model_validate({"version": 1, "hosts": {"web-0": {}, "web-1": {}}}))
@@ -264,6 +265,27 @@ def test_a_screen_that_has_gone_costs_no_host_its_care(tmp_path: Path) -> None:
     assert len(changes(setting.door)) == 2
 
 
+def test_a_signal_that_another_thread_got_is_heard_while_a_host_is_in_flight(
+    tmp_path: Path,
+) -> None:
+    """The kernel gives a process's signal to any thread of it that does not block it."""
+    heard = threading.Event()
+    in_time: list[bool] = []
+
+    def answer(effect: Effect[Any]) -> Any:
+        if isinstance(effect, ChangeCommand):
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+            in_time.append(heard.wait(20))
+        return fine(effect)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.set())
+    try:
+        Setting(tmp_path, MemoryDoor(answer)).run(touch_plan())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert in_time == [True, True]
+
+
 def test_a_second_interrupt_tells_what_is_known_and_what_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,7 +304,7 @@ def test_a_second_interrupt_tells_what_is_known_and_what_goes_on(
             raise KeyboardInterrupt
         yield from real
 
-    monkeypatch.setattr("runbook.engine.executor.as_completed", interrupted)
+    monkeypatch.setattr("runbook.engine.executor.each_ended", interrupted)
     executor = Setting(tmp_path, MemoryDoor(answer)).executor()
     try:
         outcome = executor.run(touch_plan())
