@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,23 +33,13 @@ def find_serve_config(given: str | None) -> Path:
     Raises:
         UsageError: when none is found; the hint lists where was looked.
     """
-    if given:
-        return Path(given)
-    if named := os.environ.get("RUNBOOK_SERVE_CONFIG"):
-        return Path(named)
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    places = [
-        Path("serve.yaml"),
-        config / "runbook" / "serve.yaml",
-        Path("/etc/runbook/serve.yaml"),
-    ]
-    for place in places:
-        if place.is_file():
-            return place
+    places, found = wiring.find_file(given, "RUNBOOK_SERVE_CONFIG", "serve.yaml")
+    if found is not None:
+        return found
     raise UsageError(
         "no configuration of alerts found",
-        hint=f"looked for {', '.join(str(place) for place in places)}; name one with --config FILE"
-        " or RUNBOOK_SERVE_CONFIG, or start from serve.example.yaml",
+        hint=f"looked for {places}; name one with --config FILE or RUNBOOK_SERVE_CONFIG, or start"
+        " from serve.example.yaml",
     )
 
 

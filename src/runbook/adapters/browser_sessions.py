@@ -14,20 +14,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from runbook.adapters.sqlite_file import connect, migrate
 from runbook.model.errors import DoorError
 
 #: Sessions that are kept; the oldest go first. A person has a few.
 _MOST = 2000
 _BUSY_S = 5.0
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS sessions (
+_FIRST = (
+    """CREATE TABLE IF NOT EXISTS sessions (
     digest TEXT PRIMARY KEY,
     person TEXT NOT NULL,
     token TEXT NOT NULL,
     ends_at REAL NOT NULL
+)""",
 )
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,13 +54,8 @@ class BrowserSessions:
         self._path = path
         self._lock = threading.Lock()
         with self._translated():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.touch(mode=0o600)
-            self._db = sqlite3.connect(
-                path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute(_SCHEMA)
+            self._db = connect(path, busy_s=_BUSY_S)
+            migrate(self._db, (_FIRST,), f"the file of browsers' sessions {path}")
 
     def begin(self, session: Session, now: float) -> str:
         """Keep a session and return its key, for the browser alone.

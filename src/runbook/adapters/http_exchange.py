@@ -28,12 +28,17 @@ class Reply:
 
 
 class NoReply(Exception):
-    """There was no answer; `sent`: the request had begun to be sent, and may have arrived."""
+    """There was no answer.
 
-    def __init__(self, why: str, *, sent: bool) -> None:
+    `sent`: the request had begun to be sent, and may have arrived. `again`: another attempt may
+    fare better; no address and no trusted certificate come by waiting.
+    """
+
+    def __init__(self, why: str, *, sent: bool, again: bool = True) -> None:
         super().__init__(why)
         self.why = why
         self.sent = sent
+        self.again = again
 
 
 class _TooMuch(Exception):
@@ -86,8 +91,9 @@ class Exchanges:
         body: bytes | None = None,
         within_s: float,
         most: int = _BODY,
+        cut: bool = False,
     ) -> Reply:
-        """Send one request, once, and return the answer; `most` bytes of it.
+        """Send one request, once, and return the answer, of `most` bytes; a longer one may be cut.
 
         Raises:
             NoReply: when there is none in time; no message says the address, which may be a secret.
@@ -97,7 +103,8 @@ class Exchanges:
 
         def work() -> None:
             try:
-                outcome.append(self._send(method, url, headers, body, within_s, most, fate))
+                found = self._send(method, url, headers, body, within_s, most, fate, cut=cut)
+                outcome.append(found)
             except Exception as error:  # noqa: BLE001 - handed to the thread that waits
                 outcome.append(error)
             done.set()
@@ -108,7 +115,8 @@ class Exchanges:
             raise NoReply(f"no answer within {within_s:.3g}s", sent=fate.give_up())
         if isinstance(outcome[0], Reply):
             return outcome[0]
-        raise NoReply(_why(outcome[0]), sent=fate.sent) from None
+        why = _why(outcome[0])
+        raise NoReply(why, sent=fate.sent, again=why not in _FOR_GOOD) from None
 
     def _send(  # noqa: PLR0917
         self,
@@ -119,6 +127,8 @@ class Exchanges:
         within_s: float,
         most: int,
         fate: _Fate,
+        *,
+        cut: bool,
     ) -> Reply:
         with self._opened().stream(
             method,
@@ -131,10 +141,12 @@ class Exchanges:
             found = b""
             for chunk in answer.iter_bytes():
                 found += chunk
-                if len(found) > most:
+                if len(found) > most and not cut:
                     raise _TooMuch(most)
+                if len(found) >= most and cut:
+                    break
             head = {name.lower(): value for name, value in answer.headers.items()}
-            return Reply(status=answer.status_code, headers=head, body=found)
+            return Reply(status=answer.status_code, headers=head, body=found[:most])
 
     def _opened(self) -> httpx.Client:
         import httpx
@@ -150,6 +162,10 @@ class Exchanges:
             self._client = None
 
 
+_NO_URL, _UNTRUSTED = "the address is no proper URL", "its certificate is not trusted"
+_FOR_GOOD = frozenset({_NO_URL, _UNTRUSTED})
+
+
 def _why(error: Exception) -> str:
     """Return why there was no answer, without the address."""
     import httpx
@@ -159,7 +175,7 @@ def _why(error: Exception) -> str:
     for kind, words in (
         ((httpx.ConnectTimeout, _OverTime), "no connection in time"),
         (httpx.TimeoutException, "no answer in time"),
-        ((httpx.InvalidURL, httpx.UnsupportedProtocol), "the address is no proper URL"),
+        ((httpx.InvalidURL, httpx.UnsupportedProtocol), _NO_URL),
         (httpx.TransportError, f"the connection was cut ({type(error).__name__})"),
         (_TooMuch, f"its answer has more than {error} bytes"),
     ):
@@ -170,7 +186,7 @@ def _why(error: Exception) -> str:
 
 def _of_a_connection(said: str) -> str:
     if "CERTIFICATE" in said.upper():
-        return "its certificate is not trusted"
+        return _UNTRUSTED
     if "Name or service" in said or "name resolution" in said or "No address" in said:
         return "the name cannot be resolved"
     return "no connection (refused, or no way there)"

@@ -6,7 +6,6 @@ One process has it at a time, `runbook serve`; anybody may read it.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sqlite3
 import threading
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from runbook.adapters.group_commit import GroupCommit
-from runbook.adapters.inbox_schema import VERSION, migrate
+from runbook.adapters.inbox_schema import STEPS
+from runbook.adapters.sqlite_file import connect, migrate
 from runbook.model.alert import Alert
 from runbook.model.errors import DoorError
 from runbook.model.intake import Entry, QueueFull, Settled, State
@@ -57,10 +57,8 @@ class SqliteInbox:
         self._lock = threading.Lock()
         self._forget_at = self._checkpoint_at = 0.0
         with self._translated("opened"):
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _make(path)
             self._db = self._connect()
-            self._check_version(migrate(self._db))
+            migrate(self._db, STEPS, f"the inbox {path}")
             self._writer = GroupCommit(self._connect())
         self._trouble = ""
 
@@ -162,21 +160,9 @@ class SqliteInbox:
             return [_entry(*row) for row in rows]
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(
-            self._path, timeout=self._busy_s, check_same_thread=False, isolation_level=None
-        )
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
+        db = connect(self._path, busy_s=self._busy_s)
         db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         return db
-
-    def _check_version(self, version: int) -> None:
-        if version != VERSION:
-            raise DoorError(
-                f"the inbox {self._path} is of version {version}; this runbook knows version"
-                f" {VERSION}",
-                hint="upgrade runbook, or set RUNBOOK_STATE to another directory",
-            )
 
     @contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
@@ -189,12 +175,6 @@ class SqliteInbox:
                 hint="free the disk or mend its permissions, or set RUNBOOK_STATE to a directory"
                 " that can be written",
             ) from error
-
-
-def _make(path: Path) -> None:
-    """Make the file, for its owner alone; one that is there is not opened (see journal.py)."""
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _row(alert: Alert, at: float) -> tuple[Any, ...]:

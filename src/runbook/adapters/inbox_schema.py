@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
-VERSION = 2
-
 #: key     the same event, when it comes again, has it too
 #: alert   the event, as JSON
 #: run_id  made with the row: whatever becomes of this process, an event has one run at most
@@ -36,32 +32,4 @@ _SECOND = (
     "CREATE INDEX entries_ran ON entries (ran_at) WHERE state = 'ran'",
 )
 
-_STEPS = {0: _FIRST, 1: _SECOND}
-
-
-def migrate(db: sqlite3.Connection) -> int:
-    """Bring an inbox up to this version, in one transaction; return the version that it has.
-
-    A file of a newer runbook is left as it is: its version is returned for the caller to refuse.
-
-    Raises:
-        sqlite3.Error: when it cannot be written, or is no inbox.
-    """
-    if _version(db) >= VERSION:
-        return _version(db)
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        for version in range(_version(db), VERSION):
-            for statement in _STEPS[version]:
-                db.execute(statement)
-        db.execute(f"PRAGMA user_version = {VERSION}")
-        db.execute("COMMIT")
-    except sqlite3.Error:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-    return _version(db)
-
-
-def _version(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
+STEPS = (_FIRST, _SECOND)

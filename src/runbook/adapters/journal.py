@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
 import time
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from runbook.adapters.journal_chain import Chain, faults, link, seal
-from runbook.adapters.journal_schema import VERSION, migrate
+from runbook.adapters.journal_schema import STEPS
+from runbook.adapters.sqlite_file import connect, migrate
 from runbook.model.errors import DoorError
 from runbook.model.events import Event
 from runbook.model.ports import Fault, KeptRun, Request, RunRecord
@@ -72,14 +72,8 @@ class SqliteJournal:
         self._waiting: list[tuple[Any, ...]] = []
         self._changing: set[str | None] = set()
         with self._translated("opened"):
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _make(path)
-            self._db = sqlite3.connect(
-                path, timeout=busy_s, check_same_thread=False, isolation_level=None
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._check_version(migrate(self._db))
+            self._db = connect(path, busy_s=busy_s)
+            migrate(self._db, STEPS, f"the journal {path}")
 
     def begin(
         self, record: RunRecord, plan: dict[str, Any], request: Request | None = None
@@ -374,14 +368,6 @@ class SqliteJournal:
             what = f"the run's row says {status!r}, its last event {said!r}"
             yield Fault(run_id=run_id, seq=None, what=what)
 
-    def _check_version(self, version: int) -> None:
-        if version != VERSION:
-            raise DoorError(
-                f"the journal {self._path} is of version {version}; this runbook knows version"
-                f" {VERSION}",
-                hint="upgrade runbook, or set RUNBOOK_STATE to another directory",
-            )
-
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All or nothing, and nobody else in between."""
@@ -416,16 +402,6 @@ class SqliteJournal:
                 f"the journal {self._path} is not as it was written: {error}",
                 hint="`runbook runs verify` tells which run, and which event",
             ) from error
-
-
-def _make(path: Path) -> None:
-    """Make the file, for its owner alone; one that is there is not opened.
-
-    SQLite's locks belong to the process: closing the file here would free those that another
-    connection of this process holds on it, and a run elsewhere would take the log from under it.
-    """
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _record(row: tuple[Any, ...]) -> RunRecord:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-
-VERSION = 2
-
-#: What version 1 had; a new file takes the same road as an old one.
+#: What version 1 had.
 _FIRST = (
     """CREATE TABLE runs (
     run_id TEXT PRIMARY KEY,
@@ -46,33 +42,4 @@ _SECOND = (
     "CREATE UNIQUE INDEX runs_by_number ON runs (number)",
 )
 
-_STEPS = {0: _FIRST, 1: _SECOND}
-
-
-def migrate(db: sqlite3.Connection) -> int:
-    """Bring a journal up to this version, in one transaction; return the version that it has.
-
-    A file of a newer runbook is left as it is: its version is returned for the caller to refuse.
-
-    Raises:
-        sqlite3.Error: when it cannot be written, or is no journal.
-    """
-    if _version(db) >= VERSION:
-        return _version(db)
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        # Another process may have been here since.
-        for version in range(_version(db), VERSION):
-            for statement in _STEPS[version]:
-                db.execute(statement)
-        db.execute(f"PRAGMA user_version = {VERSION}")
-        db.execute("COMMIT")
-    except sqlite3.Error:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-    return _version(db)
-
-
-def _version(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
+STEPS = (_FIRST, _SECOND)

@@ -16,6 +16,7 @@ from typing import Any
 
 from runbook.model.document import visible
 from runbook.model.errors import DoorError, Locked
+from runbook.model.times import stamp
 
 #: Where runtime locks belong; and what is there on every machine, for every user.
 _RUN_LOCK, _TMP = Path("/run/lock"), Path("/tmp")  # noqa: S108 - the same for all is the point
@@ -130,7 +131,7 @@ class FileLocks:
             "who": self._who,
             "incident": self._incident,
             "pid": os.getpid(),
-            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "since": stamp(time.time()),
         }
         try:
             os.ftruncate(descriptor, 0)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from runbook.model.document import visible
 from runbook.model.errors import DoorError, Locked
+from runbook.model.times import stamp
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def only_one(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _held(path, descriptor) from None
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        since = stamp(time.time())
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "since": since}).encode(), 0)
         yield

@@ -29,6 +29,7 @@ from runbook.adapters.target_lock_script import (
 )
 from runbook.model.document import visible
 from runbook.model.errors import DoorError, Locked, Unreachable
+from runbook.model.times import stamp
 
 if TYPE_CHECKING:
     from runbook.adapters.host_door import HeldCommand
@@ -284,7 +285,7 @@ class RemoteLocks:
             "run": owner,
             "who": self._who,
             "incident": self._incident,
-            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "since": stamp(time.time()),
             "machine": socket.gethostname(),
             **_ourselves(),
         }

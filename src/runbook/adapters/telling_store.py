@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from runbook.adapters.sqlite_file import connect, migrate
 from runbook.model.errors import DoorError
 from runbook.model.intake import Told
 
-_VERSION = 1
-_TABLES = (
+_FIRST = (
     # number: in which order things became due.
     """CREATE TABLE told (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -55,15 +54,8 @@ class TellingStore:
         self._path = path
         self._lock = threading.Lock()
         with self._translated("opened"):
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(
-                path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._make()
+            self._db = connect(path, busy_s=_BUSY_S)
+            migrate(self._db, (_FIRST,), f"what was told of runs ({path})")
 
     def of(self, run_id: str, recipient: str) -> Mapping[str, Told]:
         """Return what one recipient was, or is to be, told of one run, by key, in order."""
@@ -124,24 +116,6 @@ class TellingStore:
         with self._lock, self._translated("read"):
             rows = self._db.execute(f"SELECT {_COLUMNS} FROM told {where}", values)  # noqa: S608
             return [_told(row) for row in rows]
-
-    def _make(self) -> None:
-        version = self._version()
-        if version == 0:
-            self._db.execute("BEGIN IMMEDIATE")
-            # Another process may have been here since.
-            if self._version() == 0:
-                for statement in (*_TABLES, f"PRAGMA user_version = {_VERSION}"):
-                    self._db.execute(statement)
-            self._db.execute("COMMIT")
-        elif version > _VERSION:
-            raise DoorError(
-                f"{self._path} is of version {version}; this runbook knows version {_VERSION}",
-                hint="upgrade runbook, or set RUNBOOK_STATE to another directory",
-            )
-
-    def _version(self) -> int:
-        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     @contextmanager
     def _translated(self, verb: str) -> Iterator[None]:

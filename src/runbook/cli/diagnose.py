@@ -208,14 +208,14 @@ class _Keeper:
         Raises:
             UsageError, DoorError: when it cannot.
         """
-        from runbook import wiring
+        from runbook import wiring_looks
         from runbook.doors import KeepingJudge
 
         self._name = name
         self.read: Fleet | None = None
         self.judge = KeepingJudge()
         if name is not None:
-            wiring.check_capture(name, force=force)
+            wiring_looks.check_capture(name, force=force)
 
     def fleet(self, inventory: str | None) -> Fleet:
         """Return the inventory, of which an excerpt is kept."""
@@ -230,20 +230,20 @@ class _Keeper:
         Raises:
             DoorError: when it cannot be written.
         """
-        from runbook import wiring
+        from runbook import wiring_looks
 
         if self._name is None or self.read is None or self.judge.seen is None:
             return
-        wiring.save_capture(self._name, self.judge.seen, self.read)
+        wiring_looks.save_capture(self._name, self.judge.seen, self.read)
         if self._name != "-":
             click.echo(f"saved to {self._name}", err=True)
 
 
 def _replayed(name: str, target: str | None, policy: LeakPolicy) -> Diagnosis:
-    from runbook import wiring
+    from runbook import wiring_looks
     from runbook.model.errors import UsageError
 
-    diagnosis = wiring.judge_capture(name, policy)
+    diagnosis = wiring_looks.judge_capture(name, policy)
     if target not in {None, diagnosis.target}:
         raise UsageError(
             f"{name} was seen at {diagnosis.target!r}, not at {target!r}",
@@ -295,10 +295,10 @@ def diagnose(
 
 def _compared(diagnosis: Diagnosis, fleet: Fleet, run_id: str) -> Diagnosis:
     """Return a diagnosis with what changed since the last one of this server, if there is one."""
-    from runbook import wiring
+    from runbook import wiring_looks
     from runbook.findings.comparison import compare
 
-    earlier = wiring.earlier_diagnosis(fleet, diagnosis.target, run_id)
+    earlier = wiring_looks.earlier_diagnosis(fleet, diagnosis.target, run_id)
     if earlier is None:
         return diagnosis
     since = compare(earlier[1], diagnosis, earlier[0])

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from runbook import wiring
+from runbook import wiring, wiring_looks
 from runbook.model.diagnosis import Diagnosis
 from runbook.model.errors import ExitCode, StepFailed
 from runbook.rendering.watching import Watched
@@ -67,7 +67,7 @@ def watch(target: str, inventory: str | None, interval_s: float, policy: LeakPol
     """
     fleet = wiring.load_fleet(inventory)
     fleet.database(target)
-    looker = _Looker(wiring.open_looks(fleet, target, policy))
+    looker = _Looker(wiring_looks.open_looks(fleet, target, policy))
     watched = Watched(target, interval_s, started=time.time())
     view: View = _Screen() if _on_terminal() else _Lines()
     with _signals() as stop:
@@ -110,7 +110,7 @@ def _taken(watched: Watched, look: Look) -> tuple[str, ...]:
 class _Looker:
     """Looks from a thread of its own: a database that hangs must not freeze the screen."""
 
-    def __init__(self, looks: wiring.Looks) -> None:
+    def __init__(self, looks: wiring_looks.Looks) -> None:
         self._looks = looks
         self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._had: queue.SimpleQueue[Look] = queue.SimpleQueue()

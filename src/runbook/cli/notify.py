@@ -115,8 +115,9 @@ def _send_alert(
 
 def _send_change(config: ServeConfig, summary: str, source: str) -> None:
     from runbook import wiring_serve
+    from runbook.model.times import stamp
 
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    now = stamp(time.time())
     events = wiring_serve.open_events(config)
     try:
         events.change({"summary": summary, "source": source, "timestamp": now}, _WITHIN_S)

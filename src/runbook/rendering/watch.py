@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from runbook.findings.comparison import owner_changes
+from runbook.model.times import stamp
 from runbook.model.units import format_duration
 from runbook.rendering.diagnosis_text import sentence, sure
 from runbook.rendering.page import plain_ascii
@@ -82,7 +83,6 @@ def draw(
 
 def log_line(watched: Watched, news: tuple[str, ...], at: float) -> str:
     """Return one look as one line: when, slots, cause; then what is new, in brackets."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
     if watched.gone_since is not None or watched.last is None:
         gone = format_duration(max(0.0, at - (watched.gone_since or at)))
         said = f"no answer for {gone}: {watched.why}"
@@ -90,7 +90,7 @@ def log_line(watched: Watched, news: tuple[str, ...], at: float) -> str:
     else:
         slots, finding = watched.last.slots, watched.last.finding
         said = f"{slots.used}/{slots.usable} {slots.percent}% {finding.cause}: {finding.title}"
-    return safe(f"{stamp} {said}" + (f" [{'; '.join(news)}]" if news else ""))
+    return safe(f"{stamp(at)} {said}" + (f" [{'; '.join(news)}]" if news else ""))
 
 
 def _answer(sheet: Sheet, watched: Watched, now: float) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from runbook.model.document import visible
 from runbook.model.errors import DoorError, RunbookError
 from runbook.model.serve_config import Role
+from runbook.model.times import utc
 from runbook.serve.people import Known, by_name, by_slack, may
-from runbook.serve.times import utc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,6 +17,7 @@ from runbook.model.errors import RunbookError
 from runbook.model.intake import Entry, IncidentReader
 from runbook.model.serve_config import Rule, ServeConfig
 from runbook.model.source import Source
+from runbook.model.times import stamp
 from runbook.serve.app import create_app
 from runbook.serve.context import Context
 from runbook.serve.incidents import Incidents
@@ -159,7 +160,7 @@ class Service:
             "queued": waiting,
             "runs_left": list(self._supervisor.left),
             "version": __version__,
-            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._since)),
+            "since": stamp(self._since),
         }
 
     def _something_began(self) -> None:
@@ -182,7 +183,7 @@ class Service:
     def _started(self, listener: socket.socket) -> None:
         for loop in self._loops.values():
             loop.start()
-        self._log.say(f"listening on {url_of(listener)}")
+        self._log.say("listening", on=url_of(listener))
 
     def _stop(self) -> None:
         self._intake.stopping = True

@@ -86,6 +86,12 @@ class Case:
             # After an attempt it may have arrived as it was.
             yield replace(known, content=content)
 
+    def drop_others(self, prefix: str, key: str, why: str) -> Iterator[Told]:
+        """Yield what is to be kept so that only `key` of a prefix is told: others are false now."""
+        for other in self.told:
+            if other.startswith(prefix) and other != key:
+                yield from self.drop(other, why, tried=True)
+
     def drop(self, key: str, why: str, *, tried: bool = False) -> Iterator[Told]:
         """Yield what is to be kept so that this is told no more; what was tried may be there.
 

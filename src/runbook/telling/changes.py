@@ -5,12 +5,12 @@ Nothing of a rehearsal, and nothing of a run that has changed nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from runbook.model.history import Made
 from runbook.model.intake import Told
+from runbook.model.times import stamp
 from runbook.telling import result, words
 from runbook.telling.case import Case
 from runbook.telling.text import cut, plain
@@ -48,7 +48,7 @@ def _event(case: Case, summary: str, at: float, made: list[Made] | None = None) 
     return {
         "summary": cut(summary, _SUMMARY),
         "source": plain(record.target or "runbook"),
-        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
+        "timestamp": stamp(at),
         "custom_details": details,
         "links": [{"href": link, "text": f"run {record.run_id}"}] if link else [],
     }

@@ -86,11 +86,7 @@ def _waiting(case: Case) -> Iterator[Told]:
     key = f"waiting/{asked.hash}" if asked is not None else ""
     if asked is not None:
         yield from case.want(key, _note(case, key, words.waiting(case, asked)))
-    for other in case.told:
-        if other.startswith("waiting/") and other != key:
-            yield from case.drop(
-                other, "it was answered, or expired, before it could be told", tried=True
-            )
+    yield from case.drop_others("waiting/", key, words.ANSWERED)
 
 
 def _acknowledge(case: Case, wanted: TellPagerDuty) -> Iterator[Told]:

@@ -10,10 +10,11 @@ from typing import Any
 
 from runbook.model.history import History
 from runbook.model.intake import Told
+from runbook.model.times import utc
 from runbook.telling import result
 from runbook.telling.case import Case
 from runbook.telling.text import cut, listing, plain
-from runbook.telling.words import HEADLINE, clock, how_far, what
+from runbook.telling.words import HEADLINE, how_far, what
 
 _PREFIX = "lost/"
 #: Lines of a list: what is in flight and what is owed is mostly one host.
@@ -32,9 +33,7 @@ def news(case: Case, content: Callable[[str, list[str]], Mapping[str, Any]]) -> 
     key = f"{_PREFIX}{case.history.begun}" if case.lost else ""
     if case.lost:
         yield from case.want(key, content(key, lines(case)))
-    for other in case.told:
-        if other.startswith(_PREFIX) and other != key:
-            yield from case.drop(other, "it was taken up before it could be told", tried=True)
+    yield from case.drop_others(_PREFIX, key, "it was taken up before it could be told")
 
 
 def lines(case: Case) -> list[str]:
@@ -43,7 +42,7 @@ def lines(case: Case) -> list[str]:
     run_id = case.run_id
     return [
         cut(f"LOST ITS PROCESS, a person must look: {what(history)}", HEADLINE),
-        f"Nobody works on it since {clock(history.end)}, and nothing goes on by itself.",
+        f"Nobody works on it since {utc(history.end)}, and nothing goes on by itself.",
         *_in_flight(history),
         *_done(history),
         *_owed(history),

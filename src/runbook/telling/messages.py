@@ -6,13 +6,13 @@ makes its own form of it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from runbook.model.history import Asked
 from runbook.model.intake import Told
+from runbook.model.times import stamp
 from runbook.telling import lost, result, words
 from runbook.telling.case import Case
 from runbook.telling.healed import healed
@@ -35,11 +35,7 @@ def news(case: Case) -> Iterator[Told]:
     if asked is not None:
         lines = words.waiting(case, asked)
         yield from case.want(key, _message(case, "waiting", key, lines, asked))
-    for other in case.told:
-        if other.startswith("waiting/") and other != key:
-            yield from case.drop(
-                other, "it was answered, or expired, before it could be told", tried=True
-            )
+    yield from case.drop_others("waiting/", key, words.ANSWERED)
     yield from lost.news(case, partial(_message, case, "lost"))
     if case.over:
         key = case.at_end("result")
@@ -103,8 +99,8 @@ def _run(case: Case) -> dict[str, Any]:
         "incident": plain(case.incident or record.incident or "") or None,
         "rule": plain(request.rule) if request is not None and request.rule else None,
         "by": plain(record.who),
-        "started_at": _utc(record.started_at),
-        "ended_at": _utc(record.ended_at) if record.ended_at is not None else None,
+        "started_at": stamp(record.started_at),
+        "ended_at": stamp(record.ended_at) if record.ended_at is not None else None,
         "plan_hash": record.plan_hash,
     }
 
@@ -117,9 +113,5 @@ def _question(asked: Asked) -> dict[str, Any]:
         "touches": [plain(line) for line in asked.touches[:_TOUCHES]],
         "count": len(asked.touches),
         "by": [plain(name) for name in asked.may],
-        "until": _utc(asked.until) if asked.until is not None else None,
+        "until": stamp(asked.until) if asked.until is not None else None,
     }
-
-
-def _utc(at: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))

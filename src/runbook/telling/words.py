@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from runbook.model.history import Asked, History, TaskTold
+from runbook.model.times import utc
 from runbook.telling.case import Case
 from runbook.telling.text import cut, listing, plain
 
@@ -15,6 +15,9 @@ HEADLINE = 120
 NOTE = 3_900
 #: Lines of a list within a note; the report has all of them.
 CHANGES, _TARGETS = 8, 12
+
+#: Why nobody is asked any more.
+ANSWERED = "it was answered, or expired, before it could be told"
 
 #: How a run's end is called.
 ENDED = {
@@ -95,7 +98,7 @@ def waiting(case: Case, asked: Asked) -> list[str]:
     changes = f"{count} change{'' if count == 1 else 's'}"
     link = case.link
     who = ", ".join(plain(name, 60) for name in asked.may) or "any approver"
-    until = f", until {clock(asked.until)}" if asked.until is not None else ""
+    until = f", until {utc(asked.until)}" if asked.until is not None else ""
     return [
         cut(f"runbook waits for approval: {what(case.history)}, {changes}", HEADLINE),
         *([plain(asked.prompt)] if asked.prompt else []),
@@ -117,7 +120,7 @@ def _kind(history: History) -> str:
 def _by(history: History) -> str:
     rule = history.request.rule if history.request is not None else ""
     by = f"rule {plain(rule, 60)}" if rule else plain(history.record.who, 80)
-    return f"By {by}, since {clock(history.start)}."
+    return f"By {by}, since {utc(history.start)}."
 
 
 def _follow(case: Case) -> list[str]:
@@ -139,8 +142,3 @@ def how_far(task: TaskTold) -> str:
         )
     stage = task.stages[-1] if task.stages else None
     return plain(f"{stage.name} {stage.text}" if stage is not None else task.phase)
-
-
-def clock(at: float) -> str:
-    """Return a time of day, as all notes have it."""
-    return time.strftime("%H:%M:%S UTC", time.gmtime(at))

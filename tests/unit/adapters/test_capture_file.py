@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runbook import wiring
+from runbook import wiring_looks
 from runbook.adapters import capture_file
 from runbook.adapters.text_file import MAX_BYTES
 from runbook.findings.capturing import capture
@@ -216,6 +216,6 @@ def test_whatever_stands_in_it_there_is_a_diagnosis_or_an_error(
     inner[where[-1]] = what
     file.write_text(json.dumps(broken), encoding="utf-8", errors="replace")
     with suppress(RunbookError):
-        diagnosis = wiring.judge_capture(str(file), LeakPolicy())
+        diagnosis = wiring_looks.judge_capture(str(file), LeakPolicy())
         assert diagnosis.model_dump_json()
         assert check(diagnosis, warning=80, critical=90)[0]

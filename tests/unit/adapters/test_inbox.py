@@ -12,7 +12,7 @@ import pytest
 
 from runbook.adapters.group_commit import GroupCommit
 from runbook.adapters.inbox import SqliteInbox
-from runbook.adapters.inbox_schema import _STEPS
+from runbook.adapters.inbox_schema import STEPS
 from runbook.model.alert import Alert
 from runbook.model.errors import DoorError
 from runbook.model.intake import QueueFull, Settled
@@ -117,7 +117,7 @@ def test_a_run_counts_from_when_it_began(tmp_path: Path) -> None:
     """Its event may have waited; an inbox of before knew only when that came."""
     path = tmp_path / "serve.db"
     with sqlite3.connect(path) as old:
-        for statement in _STEPS[0]:
+        for statement in STEPS[0]:
             old.execute(statement)
         old.execute("PRAGMA user_version = 1")
     inbox = SqliteInbox(path, limit=10)

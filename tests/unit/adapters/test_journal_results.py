@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runbook import wiring
+from runbook import wiring_looks
 from runbook.adapters.journal import SqliteJournal
 from runbook.findings.judge import FindingsJudge
 from runbook.model.events import Event
@@ -45,7 +45,7 @@ def keep(path: Path, run_id: str, data: Any, **over: Any) -> None:
 
 def earlier(before: str = "now") -> str | None:
     """Return the run that a diagnosis of `db` is compared with."""
-    found = wiring.earlier_diagnosis(fleet(), "db", before)
+    found = wiring_looks.earlier_diagnosis(fleet(), "db", before)
     return None if found is None else found[0]
 
 
@@ -87,7 +87,7 @@ def test_two_names_of_one_server_are_one(path: Path) -> None:
     known["databases"]["twin"] = twin
     inventory = type(fleet())(type(fleet().inventory).model_validate(known))
     keep(path, "20260101-000001-aaaa", {"diagnosis": DIAGNOSIS}, target="twin")
-    assert wiring.earlier_diagnosis(inventory, "db", "now") is not None
+    assert wiring_looks.earlier_diagnosis(inventory, "db", "now") is not None
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ def test_earlier_looks_at_pools_and_diagnoses_are_both_read(path: Path) -> None:
     keep(path, "20260101-000003-aaaa", {"diagnosis": DIAGNOSIS})
     keep(path, "20260101-000004-aaaa", {"facts": facts}, playbook="pool-plan", target="other")
     keep(path, "20260101-000005-aaaa", {"facts": facts}, playbook="pool-plan")
-    found = wiring.earlier_pool_facts(fleet(), "db", "20260101-000005-aaaa")
+    found = wiring_looks.earlier_pool_facts(fleet(), "db", "20260101-000005-aaaa")
     assert [type(look).__name__ for look in found] == ["PoolFacts", "Diagnosis"]
 
 
 def test_no_journal_is_no_earlier_look(path: Path) -> None:
     path.write_text("no database")
-    assert wiring.earlier_pool_facts(fleet(), "db", "now") == ()
+    assert wiring_looks.earlier_pool_facts(fleet(), "db", "now") == ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runbook import wiring
+from runbook import wiring, wiring_looks
 from runbook.cli.main import run
 from runbook.model.errors import Unreachable
 from runbook.model.leaks import LeakPolicy
@@ -227,7 +227,7 @@ def test_without_hosts_nobody_is_asked_over_ssh(call: Any, monkeypatch: pytest.M
     monkeypatch.setattr("runbook.doors.HostRouter.perform", note)
     call("db", "--no-hosts")
     call("db", "--check", code=1)
-    looks = wiring.open_looks(wiring.load_fleet(None), "db", LeakPolicy())  # as a watch does
+    looks = wiring_looks.open_looks(wiring.load_fleet(None), "db", LeakPolicy())  # as a watch does
     assert looks.look().good
     looks.give_back()
     assert asked == []

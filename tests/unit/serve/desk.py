@@ -70,7 +70,7 @@ class Desk:
         assert process.stderr is not None
         for line in process.stderr:
             self.lines.append(line)
-            if found := re.search(r"listening on (http://[^\"\s]+)", line):
+            if found := re.search(r"listening.*(http://[^\"\s]+)", line):
                 self.url = found[1]
                 listening.set()
 

@@ -203,5 +203,5 @@ def way_back(path: str) -> str:
 
 
 def address_of(request: Request) -> str:
-    """Return from where somebody asks; behind a proxy, what uvicorn believes of its headers."""
+    """Return from where somebody asks: the proxy, where there is one; headers are not believed."""
     return request.client.host if request.client is not None else ""

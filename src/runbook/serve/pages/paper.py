@@ -13,10 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
+from runbook.model.times import stamp, utc, utc_date
 from runbook.model.units import format_duration
 from runbook.rendering.report_sections import plain
 from runbook.rendering.safe import safe
-from runbook.serve.times import stamp, utc, utc_date
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"

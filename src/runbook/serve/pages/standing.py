@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from runbook.serve.times import utc
+from runbook.model.times import utc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

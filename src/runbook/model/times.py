@@ -16,5 +16,5 @@ def utc_date(at: float) -> str:
 
 
 def stamp(at: float) -> str:
-    """Return what a `<time datetime>` has."""
+    """Return what programs read, and a `<time datetime>` has: ISO 8601, whole seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
